@@ -1,0 +1,11 @@
+//! The words Yunju's processes say to each other.
+//!
+//! * [`machine`]: what a machine is made of; the VMM's configuration file.
+//! * [`display`]: pixels, damage and cursor one way, input the other, between a machine and whoever shows it.
+//! * [`control`]: the bodies of the VMM's HTTP control API.
+//!
+//! This crate holds types and their wire form. It depends on no other crate of ours.
+
+pub mod control;
+pub mod display;
+pub mod machine;
