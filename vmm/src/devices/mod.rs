@@ -1,0 +1,3 @@
+//! What a machine consists of besides processors and memory.
+
+pub mod virtio;

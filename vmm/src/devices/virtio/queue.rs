@@ -1,0 +1,144 @@
+//! A running queue: takes descriptor chains from the driver, gives them back, interrupts.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use virtio_queue::{QueueOwnedT, QueueT, Reader, Writer};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::Fault;
+use crate::memory::GuestMemory;
+
+/// Bits of the `InterruptStatus` register (virtio 1.2 §4.2.2).
+const USED_BUFFER: u32 = 1;
+const CONFIG_CHANGE: u32 = 2;
+
+/// The device's interrupt line and its cause.
+#[derive(Clone)]
+pub struct Interrupt {
+    status: Arc<AtomicU32>,
+    line: Arc<EventFd>,
+}
+
+impl Interrupt {
+    /// An interrupt that writes to `line`, which KVM turns into an edge.
+    pub fn new(line: EventFd) -> Self {
+        Self { status: Arc::default(), line: Arc::new(line) }
+    }
+
+    /// The configuration space has changed.
+    pub fn config_changed(&self) -> io::Result<()> {
+        self.raise(CONFIG_CHANGE)
+    }
+
+    fn raise(&self, cause: u32) -> io::Result<()> {
+        self.status.fetch_or(cause, Ordering::SeqCst);
+        self.line.write(1)
+    }
+
+    /// The `InterruptStatus` register.
+    pub fn status(&self) -> u32 {
+        self.status.load(Ordering::SeqCst)
+    }
+
+    /// A write to the `InterruptACK` register.
+    pub fn acknowledge(&self, causes: u32) {
+        self.status.fetch_and(!causes, Ordering::SeqCst);
+    }
+
+    /// Sets the register, for a restored machine.
+    pub fn set_status(&self, status: u32) {
+        self.status.store(status, Ordering::SeqCst);
+    }
+}
+
+/// A chain of descriptors that the driver made available.
+pub struct Chain<'m> {
+    /// Names the chain when it is given back.
+    pub head: u16,
+    /// What the driver wrote for the device.
+    pub reader: Reader<'m>,
+    /// What the device may write for the driver.
+    pub writer: Writer<'m>,
+}
+
+/// One virtqueue with its notification, while the device runs.
+pub struct Queue {
+    pub(super) ring: virtio_queue::Queue,
+    pub(super) kick: EventFd,
+    memory: Arc<GuestMemory>,
+    interrupt: Interrupt,
+}
+
+impl Queue {
+    /// A queue whose ring lies in `memory`; the driver's notifications arrive at `kick`.
+    pub fn new(ring: virtio_queue::Queue, kick: EventFd, memory: Arc<GuestMemory>, interrupt: Interrupt) -> Self {
+        Self { ring, kick, memory, interrupt }
+    }
+
+    /// Guest memory. Take a clone of the `Arc` where a chain is used while the queue is.
+    pub fn memory(&self) -> &Arc<GuestMemory> {
+        &self.memory
+    }
+
+    /// The next chain, if there is one. `memory` is this queue's.
+    ///
+    /// A ring index that jumped further than the ring is long is a fault. A chain with an address
+    /// outside memory is given back unused, and the one after it taken.
+    pub fn pop<'m>(&mut self, memory: &'m GuestMemory) -> Result<Option<Chain<'m>>, Fault> {
+        if !self.ring.ready() {
+            return Ok(None);
+        }
+        loop {
+            let Some(chain) = self.ring.iter(memory)?.next() else {
+                return Ok(None);
+            };
+            let head = chain.head_index();
+            match (Reader::new(memory, chain.clone()), Writer::new(memory, chain)) {
+                (Ok(reader), Ok(writer)) => return Ok(Some(Chain { head, reader, writer })),
+                _ => self.push(head, 0)?,
+            }
+        }
+    }
+
+    /// Puts the chain taken last back, to be taken again.
+    pub fn unpop(&mut self) {
+        self.ring.go_to_previous_position();
+    }
+
+    /// Whether the driver has made a chain available.
+    pub fn has_chain(&self) -> Result<bool, Fault> {
+        if !self.ring.ready() {
+            return Ok(false);
+        }
+        let available = self.ring.avail_idx(&*self.memory, Ordering::Acquire)?;
+        Ok(available.0 != self.ring.next_avail())
+    }
+
+    /// Gives a chain back with `written` bytes in it. The driver learns of it at the next [`Queue::signal`].
+    pub fn push(&mut self, head: u16, written: u32) -> Result<(), Fault> {
+        Ok(self.ring.add_used(&*self.memory, head, written)?)
+    }
+
+    /// Interrupts the driver if it wants to know of what was given back.
+    pub fn signal(&mut self) -> Result<(), Fault> {
+        if self.ring.needs_notification(&*self.memory)? {
+            self.interrupt.raise(USED_BUFFER)?;
+        }
+        Ok(())
+    }
+
+    /// Asks the driver to notify of the next chain. True if one came meanwhile and must be taken first.
+    pub fn rearm(&mut self) -> Result<bool, Fault> {
+        if !self.ring.ready() {
+            return Ok(false);
+        }
+        Ok(self.ring.enable_notification(&*self.memory)?)
+    }
+
+    /// How many chains have been taken, modulo 2¹⁶.
+    pub(super) fn position(&self) -> u16 {
+        self.ring.next_avail()
+    }
+}

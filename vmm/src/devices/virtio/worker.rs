@@ -1,0 +1,116 @@
+//! The thread a device runs on from `DRIVER_OK` until reset or pause.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::{io, mem};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::{Device, Fault, Io};
+
+/// Stack of a device thread; none recurses or keeps large arrays on it.
+const STACK: usize = 256 * 1024;
+
+/// A device that runs, and how to stop it.
+pub struct Worker {
+    stop: EventFd,
+    thread: JoinHandle<(Box<dyn Device>, Io)>,
+}
+
+impl Worker {
+    /// Starts `device` on a thread of its own. When it faults, `needs_reset` is set, the driver is
+    /// told by a configuration interrupt, and nothing more happens until [`Worker::stop`].
+    pub fn start(device: Box<dyn Device>, io: Io, needs_reset: Arc<AtomicBool>) -> io::Result<Self> {
+        let stop = EventFd::new(libc::EFD_CLOEXEC)?;
+        let stopped = stop.try_clone()?;
+        let name = format!("{:?}", device.kind()).to_lowercase();
+        let thread = thread::Builder::new().name(name.clone()).stack_size(STACK).spawn(move || {
+            let (mut device, mut io) = (device, io);
+            if let Err(fault) = run(device.as_mut(), &mut io, &stopped) {
+                eprintln!("yunju-vmm: virtio {name} stopped until the guest resets it: {fault}");
+                needs_reset.store(true, Ordering::SeqCst);
+                // An interrupt that cannot be delivered leaves nobody to tell.
+                let _ = io.interrupt.config_changed();
+                wait_for(&stopped);
+            }
+            (device, io)
+        })?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends the thread between two pieces of work and takes the device and its queues back.
+    pub fn stop(self) -> io::Result<(Box<dyn Device>, Io)> {
+        self.stop.write(1)?;
+        self.thread.join().map_err(|_| io::Error::other("a device thread panicked"))
+    }
+}
+
+fn run(device: &mut dyn Device, io: &mut Io, stop: &EventFd) -> Result<(), Fault> {
+    for index in 0..io.queues.len() {
+        serve(device, index, io)?;
+    }
+    let mut events: Vec<PollFlags> = Vec::new();
+    loop {
+        events.clear();
+        {
+            let mut interest: Vec<(BorrowedFd<'_>, PollFlags)> = Vec::with_capacity(io.queues.len() + 4);
+            interest.push((borrow(stop), PollFlags::IN));
+            interest.extend(io.queues.iter().map(|queue| (borrow(&queue.kick), PollFlags::IN)));
+            device.sources(&mut interest);
+            let mut fds: Vec<PollFd<'_>> =
+                interest.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+            match poll(&mut fds, None) {
+                Ok(_) => events.extend(fds.iter().map(PollFd::revents)),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(Fault::Host(error.into())),
+            }
+        }
+        let queues = io.queues.len();
+        for (position, event) in mem::take(&mut events).into_iter().enumerate().filter(|(_, event)| !event.is_empty()) {
+            match position {
+                0 => return Ok(()),
+                position if position <= queues => {
+                    let index = position - 1;
+                    // Reading resets the counter; it is non-blocking, and a spurious wake-up does no harm.
+                    let _ = io.queues[index].kick.read();
+                    serve(device, index, io)?;
+                }
+                position => {
+                    device.source_ready(position - 1 - queues, event, io)?;
+                    // The device may have emptied any queue: it must hear of new chains in each.
+                    for index in 0..queues {
+                        if io.queues[index].rearm()? {
+                            serve(device, index, io)?;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Lets the device work on a queue until the driver is sure to notify of the next chain. A device may
+/// leave chains in the queue for later (receive buffers); then it is not asked again.
+fn serve(device: &mut dyn Device, index: usize, io: &mut Io) -> Result<(), Fault> {
+    loop {
+        let before = io.queues[index].position();
+        device.queue_ready(index, io)?;
+        if !io.queues[index].rearm()? || io.queues[index].position() == before {
+            return Ok(());
+        }
+    }
+}
+
+fn wait_for(stop: &EventFd) {
+    let mut fds = [PollFd::from_borrowed_fd(borrow(stop), PollFlags::IN)];
+    while poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
+}
+
+/// An event's descriptor, to wait for.
+pub fn borrow(event: &EventFd) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor stays open for as long as the borrowed `EventFd` lives.
+    unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) }
+}
