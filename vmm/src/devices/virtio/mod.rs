@@ -20,6 +20,8 @@
 
 pub mod block;
 pub mod queue;
+#[cfg(test)]
+mod testing;
 pub mod transport;
 pub mod worker;
 
