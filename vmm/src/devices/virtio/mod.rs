@@ -19,7 +19,9 @@
 //! A device sees guest memory only through the [`Io`] it is handed while it runs.
 
 pub mod block;
+pub mod net;
 pub mod queue;
+pub mod rng;
 #[cfg(test)]
 mod testing;
 pub mod transport;
@@ -142,6 +144,10 @@ pub enum Fault {
 pub enum DeviceState {
     /// See [`block`].
     Block(block::State),
+    /// See [`net`].
+    Net(net::State),
+    /// See [`rng`]: it has none.
+    Rng,
 }
 
 /// A saved state that does not fit the device.
