@@ -1,6 +1,17 @@
 //! `yunju-vmm`: a virtual machine monitor for one machine.
+//!
+//! [`config`] says what a machine is made of, [`host`] opens what it stands on, [`machine`] puts it
+//! together and lives its life, [`boot`] is what is there before the first instruction, [`vcpu`] runs
+//! the processors, [`bus`] leads from their exits to the [`devices`].
 
+pub mod boot;
 pub mod bus;
+pub mod config;
+pub mod control;
 pub mod devices;
+pub mod host;
 pub mod layout;
+pub mod machine;
 pub mod memory;
+pub mod sockets;
+pub mod vcpu;

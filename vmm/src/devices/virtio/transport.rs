@@ -97,10 +97,8 @@ impl Transport {
     pub fn new(device: Box<dyn Device>, memory: Arc<GuestMemory>, line: EventFd) -> io::Result<Self> {
         let sizes = device.queue_sizes();
         let rings = sizes.iter().map(|size| Ring::new(*size).map_err(io::Error::other)).collect::<Result<_, _>>()?;
-        let kicks = sizes
-            .iter()
-            .map(|_| EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC))
-            .collect::<Result<_, _>>()?;
+        let kicks =
+            sizes.iter().map(|_| EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)).collect::<Result<_, _>>()?;
         Ok(Self {
             kind: device.kind(),
             offered: device.features() | F_VERSION_1 | F_EVENT_IDX | F_INDIRECT_DESC,

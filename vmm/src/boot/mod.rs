@@ -1,0 +1,5 @@
+//! What is in memory and registers before the guest's first instruction.
+
+pub mod acpi;
+pub mod cpu;
+pub mod kernel;

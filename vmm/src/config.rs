@@ -1,0 +1,293 @@
+//! The command line, which fills in the same [`MachineConfig`] as a configuration file, and the
+//! limits that both must keep.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use yunju_protocol::machine::{
+    ByteSize, DiskConfig, DisplayConfig, Endpoint, MachineConfig, NetBackend, NetConfig, SerialConfig, VsockConfig,
+};
+
+use crate::{layout, memory};
+
+/// A minimal virtual machine monitor: one process, one machine.
+#[derive(Debug, Parser)]
+#[command(name = "yunju-vmm", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Run a machine until it is powered off
+    ///
+    /// Examples:
+    ///   yunju-vmm run --config machine.json
+    ///   yunju-vmm run --kernel vmlinux --initrd initrd --cmdline console=ttyS0 --memory 512M --serial stdio
+    #[command(verbatim_doc_comment, after_long_help = EXIT_CODES)]
+    Run(Box<RunArgs>),
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0  the guest powered off, or the machine was ended by request
+  1  the machine could not be built
+  2  wrong usage or configuration
+  3  the guest crashed";
+
+/// Flags of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Configuration file (JSON); takes the place of all flags but --no-reboot
+    #[arg(long, value_name = "FILE", conflicts_with = "machine")]
+    pub config: Option<PathBuf>,
+    /// End the machine when the guest restarts itself
+    #[arg(long)]
+    pub no_reboot: bool,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "machine", multiple = true)]
+struct MachineArgs {
+    /// Kernel: an x86-64 ELF (vmlinux) or a bzImage
+    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    kernel: Option<PathBuf>,
+    /// Initial RAM disk
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// Kernel command line
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    cmdline: Option<String>,
+    /// Disk: a raw file, with `,readonly` behind it if the guest may only read; repeatable
+    #[arg(long, value_name = "FILE[,readonly]", value_parser = parse_disk)]
+    disk: Vec<DiskConfig>,
+    /// Memory, such as 512M or 2G [default: 512M]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<ByteSize>,
+    /// Virtual processors [default: 1]
+    #[arg(long, value_name = "COUNT")]
+    cpus: Option<u8>,
+    /// Serial port: none, stdio (Ctrl-] ends the machine), file:PATH, unix:PATH or fd:N [default: none]
+    #[arg(long, value_name = "WHERE", value_parser = parse_serial)]
+    serial: Option<SerialConfig>,
+    /// Display socket, unix:PATH or fd:N, and the preferred size
+    #[arg(long, value_name = "SOCKET[,WIDTHxHEIGHT]", value_parser = parse_display)]
+    display: Option<DisplayConfig>,
+    /// Network: stream:unix:PATH or stream:fd:N (passt), or tap:NAME
+    #[arg(long, value_name = "BACKEND", value_parser = parse_net)]
+    net: Option<NetBackend>,
+    /// Hardware address of the network interface
+    #[arg(long, value_name = "ADDRESS", requires = "net")]
+    mac: Option<String>,
+    /// Vsock: the guest's context id and the socket on the host
+    #[arg(long, value_name = "CID,PATH", value_parser = parse_vsock)]
+    vsock: Option<VsockConfig>,
+    /// Control API socket, unix:PATH or fd:N
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<Endpoint>,
+}
+
+fn parse_disk(text: &str) -> Result<DiskConfig, String> {
+    match text.rsplit_once(',') {
+        Some((path, "readonly")) => Ok(DiskConfig { path: path.into(), readonly: true }),
+        Some((_, option)) if !option.contains('/') => {
+            Err(format!("unknown disk option `{option}`; only readonly exists"))
+        }
+        _ => Ok(DiskConfig { path: text.into(), readonly: false }),
+    }
+}
+
+fn parse_serial(text: &str) -> Result<SerialConfig, String> {
+    match text {
+        "none" => Ok(SerialConfig::None),
+        "stdio" => Ok(SerialConfig::Stdio),
+        _ => match text.split_once(':') {
+            Some(("file", path)) if !path.is_empty() => Ok(SerialConfig::File(path.into())),
+            _ => text.parse().map(SerialConfig::Socket).map_err(|_| {
+                format!("`{text}` is no place for a serial port: write none, stdio, file:PATH, unix:PATH or fd:N")
+            }),
+        },
+    }
+}
+
+fn parse_display(text: &str) -> Result<DisplayConfig, String> {
+    let (socket, size) = text.split_once(',').unwrap_or((text, "1280x800"));
+    let (width, height) = size
+        .split_once('x')
+        .and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)))
+        .ok_or_else(|| format!("`{size}` is no size: write WIDTHxHEIGHT in pixels"))?;
+    let socket = socket.parse().map_err(|error| format!("{error}"))?;
+    Ok(DisplayConfig { socket, width, height })
+}
+
+fn parse_net(text: &str) -> Result<NetBackend, String> {
+    match text.split_once(':') {
+        Some(("stream", socket)) => socket.parse().map(NetBackend::Stream).map_err(|error| format!("{error}")),
+        Some(("tap", name)) if !name.is_empty() => Ok(NetBackend::Tap(name.to_owned())),
+        _ => Err(format!("`{text}` is no network: write stream:unix:PATH, stream:fd:N or tap:NAME")),
+    }
+}
+
+fn parse_vsock(text: &str) -> Result<VsockConfig, String> {
+    text.split_once(',')
+        .and_then(|(cid, path)| Some(VsockConfig { cid: cid.parse().ok()?, socket: path.into() }))
+        .ok_or_else(|| format!("`{text}` is no vsock: write CID,PATH"))
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("reading configuration {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The file is not a configuration.
+    #[error("configuration {}: {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A value is out of its limits.
+    #[error("{0}")]
+    Limit(String),
+}
+
+impl RunArgs {
+    /// The machine that the flags or the file describe, within its limits.
+    pub fn into_config(self) -> Result<MachineConfig, Error> {
+        let config = match self.config {
+            Some(path) => read(&path)?,
+            None => self.machine.into_config(),
+        };
+        check(&config)?;
+        Ok(config)
+    }
+}
+
+impl MachineArgs {
+    fn into_config(self) -> MachineConfig {
+        MachineConfig {
+            kernel: self.kernel.unwrap_or_default(),
+            initrd: self.initrd,
+            cmdline: self.cmdline.unwrap_or_default(),
+            memory: self.memory.unwrap_or(ByteSize::mib(512)),
+            cpus: self.cpus.unwrap_or(1),
+            disks: self.disk,
+            serial: self.serial.unwrap_or_default(),
+            display: self.display,
+            net: self.net.map(|backend| NetConfig { backend, mac: self.mac }),
+            vsock: self.vsock,
+            control: self.control,
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<MachineConfig, Error> {
+    let text = fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    serde_json::from_slice(&text).map_err(|source| Error::Parse { path: path.to_owned(), source })
+}
+
+fn check(config: &MachineConfig) -> Result<(), Error> {
+    let limit = |kept: bool, message: String| if kept { Ok(()) } else { Err(Error::Limit(message)) };
+    let bytes = config.memory.0;
+    limit(
+        (memory::MEMORY_MIN..=memory::MEMORY_MAX).contains(&bytes) && bytes.is_multiple_of(2 << 20),
+        format!("memory {}: must be 64M to 64G and a multiple of 2M", config.memory),
+    )?;
+    limit((1..=8).contains(&config.cpus), format!("cpus {}: must be 1 to 8", config.cpus))?;
+    limit(
+        config.cmdline.len() < layout::COMMAND_LINE_SIZE && !config.cmdline.contains('\0'),
+        format!("cmdline: must be at most {} bytes without a zero byte", layout::COMMAND_LINE_SIZE - 1),
+    )?;
+    let used = config.disks.len() + 6;
+    limit(
+        used <= layout::VIRTIO_SLOTS as usize,
+        format!("{} disks: at most {} fit", config.disks.len(), layout::VIRTIO_SLOTS - 6),
+    )?;
+    if let Some(display) = &config.display {
+        limit(
+            (640..=7680).contains(&display.width) && (480..=4320).contains(&display.height),
+            format!("display {}x{}: must be 640x480 to 7680x4320", display.width, display.height),
+        )?;
+    }
+    if let Some(vsock) = &config.vsock {
+        limit((3..u32::MAX).contains(&vsock.cid), format!("vsock cid {}: must be 3 or more", vsock.cid))?;
+    }
+    let mut descriptors = HashSet::new();
+    let twice = endpoints(config).find(|endpoint| matches!(endpoint, Endpoint::Fd(fd) if !descriptors.insert(*fd)));
+    limit(twice.is_none(), twice.map(|endpoint| format!("{endpoint} is used twice")).unwrap_or_default())
+}
+
+fn endpoints(config: &MachineConfig) -> impl Iterator<Item = &Endpoint> {
+    let serial = match &config.serial {
+        SerialConfig::Socket(endpoint) => Some(endpoint),
+        _ => None,
+    };
+    let net = config.net.as_ref().and_then(|net| match &net.backend {
+        NetBackend::Stream(endpoint) => Some(endpoint),
+        NetBackend::Tap(_) => None,
+    });
+    let display = config.display.as_ref().map(|display| &display.socket);
+    [serial, net, display, config.control.as_ref()].into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(flags: &str) -> Result<MachineConfig, String> {
+        let words = ["yunju-vmm", "run"].into_iter().chain(flags.split_whitespace());
+        let Action::Run(args) = Cli::try_parse_from(words).map_err(|error| error.to_string())?.action;
+        args.into_config().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn flags_and_a_file_describe_the_same_machine() {
+        let flags = parse(
+            "--kernel k --initrd i --cmdline quiet --disk a,readonly --disk b --memory 1G --cpus 2 --serial stdio \
+             --display unix:/d,800x600 --net stream:fd:5 --mac 52:54:00:00:00:01 --vsock 3,/v --control unix:/c",
+        )
+        .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("machine.json");
+        fs::write(&path, serde_json::to_string(&flags).unwrap()).unwrap();
+        assert_eq!(parse(&format!("--config {}", path.display())).unwrap(), flags);
+    }
+
+    #[test]
+    fn values_out_of_their_limits_are_named() {
+        for (flags, expected) in [
+            ("--kernel k --memory 1M", "memory 1M"),
+            ("--kernel k --memory 65G", "64G"),
+            ("--kernel k --memory 129M", "multiple of 2M"),
+            ("--kernel k --cpus 0", "cpus 0"),
+            ("--kernel k --cpus 9", "cpus 9"),
+            ("--kernel k --display unix:/d,10x10", "10x10"),
+            ("--kernel k --display unix:/d,huge", "WIDTHxHEIGHT"),
+            ("--kernel k --vsock 2,/v", "cid 2"),
+            ("--kernel k --net stream:fd:5 --control fd:5", "fd:5 is used twice"),
+            ("--kernel k --net wifi", "stream:unix:PATH"),
+            ("--kernel k --disk a,rw", "readonly"),
+            ("--kernel k --serial telnet", "stdio"),
+            ("--memory 1G", "--kernel"),
+            ("--config a --kernel k", "cannot be used with"),
+            ("--config /nonexistent", "/nonexistent"),
+        ] {
+            let error = parse(flags).unwrap_err();
+            assert!(error.contains(expected), "{flags}: {error}");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The control API: HTTP/1.1 with JSON on a Unix socket (see [`yunju_protocol::control`]).
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use serde::Serialize;
+use utoipa::OpenApi;
+use yunju_protocol::control::{Counters, MachineInfo, MachineState, Problem, ScreenSize};
+
+use crate::machine::Command;
+
+/// Longest request that is read; none of ours has a body.
+const MAX_REQUEST: usize = 8 << 10;
+/// Connections served at once; more wait.
+const MAX_CONNECTIONS: usize = 16;
+/// How long a client may take to send a request or to read the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The picture as PNG; `None` when nothing is shown.
+pub type Screenshot = Arc<dyn Fn() -> Option<Vec<u8>> + Send + Sync>;
+
+/// Serves requests on threads of its own until the process ends.
+pub fn serve(listener: UnixListener, commands: Sender<Command>, screenshot: Screenshot) -> io::Result<()> {
+    let connections = Arc::new(AtomicUsize::new(0));
+    thread::Builder::new().name("control".into()).stack_size(128 << 10).spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else {
+                // Out of descriptors, most likely: let others give some back.
+                thread::sleep(Duration::from_millis(100));
+                continue;
+            };
+            if connections.fetch_add(1, Ordering::SeqCst) >= MAX_CONNECTIONS {
+                connections.fetch_sub(1, Ordering::SeqCst);
+                continue;
+            }
+            let (commands, screenshot, served) = (commands.clone(), screenshot.clone(), connections.clone());
+            let thread = thread::Builder::new().name("control".into()).stack_size(256 << 10);
+            let spawned = thread.spawn(move || {
+                // A client that goes away in the middle has nobody to be told.
+                let _ = converse(stream, &commands, &screenshot);
+                served.fetch_sub(1, Ordering::SeqCst);
+            });
+            if spawned.is_err() {
+                connections.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// One request, one answer, and the connection is closed.
+fn converse(mut stream: UnixStream, commands: &Sender<Command>, screenshot: &Screenshot) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut bytes = Vec::with_capacity(512);
+    let answer = loop {
+        let mut headers = [httparse::EMPTY_HEADER; 32];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(&bytes) {
+            Ok(httparse::Status::Complete(_)) => {
+                let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
+                break respond(method, path, commands, screenshot);
+            }
+            Ok(httparse::Status::Partial) if bytes.len() < MAX_REQUEST => {
+                let mut piece = [0; 512];
+                match stream.read(&mut piece)? {
+                    0 => return Ok(()),
+                    length => bytes.extend_from_slice(&piece[..length]),
+                }
+            }
+            Ok(httparse::Status::Partial) => break Answer::problem(431, "the request is too long"),
+            Err(error) => break Answer::problem(400, &format!("not an HTTP request: {error}")),
+        }
+    };
+    answer.send(&mut stream)
+}
+
+struct Answer {
+    status: u16,
+    content_type: &'static str,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn json(status: u16, value: &impl Serialize) -> Self {
+        // Our own types always serialize.
+        let body = serde_json::to_vec(value).unwrap_or_default();
+        Self { status, content_type: "application/json", body }
+    }
+
+    fn problem(status: u16, error: &str) -> Self {
+        Self::json(status, &Problem { error: error.to_owned() })
+    }
+
+    fn send(&self, stream: &mut UnixStream) -> io::Result<()> {
+        let reason = match self.status {
+            200 => "OK",
+            202 => "Accepted",
+            400 => "Bad Request",
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            431 => "Request Header Fields Too Large",
+            _ => "Service Unavailable",
+        };
+        let head = format!(
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            self.status,
+            self.content_type,
+            self.body.len()
+        );
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(&self.body)
+    }
+}
+
+fn respond(method: &str, path: &str, commands: &Sender<Command>, screenshot: &Screenshot) -> Answer {
+    match (method, path) {
+        ("GET", "/machine") => ask(commands, Command::Info),
+        ("POST", "/machine/pause") => ask(commands, Command::Pause),
+        ("POST", "/machine/resume") => ask(commands, Command::Resume),
+        ("POST", "/machine/power-button") => tell(commands, Command::PowerButton),
+        ("POST", "/machine/kill") => tell(commands, Command::Kill),
+        ("GET", "/machine/counters") => ask(commands, Command::Counters),
+        ("GET", "/machine/screenshot") => match screenshot() {
+            Some(body) => Answer { status: 200, content_type: "image/png", body },
+            None => Answer::problem(404, "the machine shows no picture"),
+        },
+        ("GET", "/openapi.json") => Answer::json(200, &Api::openapi()),
+        (
+            _,
+            "/machine"
+            | "/machine/pause"
+            | "/machine/resume"
+            | "/machine/power-button"
+            | "/machine/kill"
+            | "/machine/counters"
+            | "/machine/screenshot"
+            | "/openapi.json",
+        ) => Answer::problem(405, &format!("{path} does not know {method}; see /openapi.json")),
+        _ => Answer::problem(404, &format!("there is no {path}; see /openapi.json")),
+    }
+}
+
+fn ask<T: Serialize>(commands: &Sender<Command>, command: impl FnOnce(SyncSender<T>) -> Command) -> Answer {
+    let (reply, answer) = sync_channel(1);
+    if commands.send(command(reply)).is_err() {
+        return ending();
+    }
+    answer.recv_timeout(PATIENCE).map_or_else(|_| ending(), |value| Answer::json(200, &value))
+}
+
+fn tell(commands: &Sender<Command>, command: Command) -> Answer {
+    match commands.send(command) {
+        Ok(()) => Answer { status: 202, content_type: "application/json", body: b"{}".to_vec() },
+        Err(_) => ending(),
+    }
+}
+
+fn ending() -> Answer {
+    Answer::problem(503, "the machine is ending")
+}
+
+/// The control API of one Yunju machine.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "yunju-vmm control", description = "Controls one machine, over HTTP/1.1 on a Unix socket."),
+    paths(
+        paths::machine,
+        paths::pause,
+        paths::resume,
+        paths::power_button,
+        paths::kill,
+        paths::screenshot,
+        paths::counters
+    ),
+    components(schemas(MachineInfo, MachineState, ScreenSize, Counters, Problem))
+)]
+struct Api;
+
+/// Descriptions of the paths for OpenAPI; [`respond`] serves them.
+#[allow(dead_code)]
+mod paths {
+    use super::{Counters, MachineInfo, Problem};
+
+    /// The machine as it is now
+    #[utoipa::path(get, path = "/machine", responses((status = 200, body = MachineInfo)))]
+    fn machine() {}
+
+    /// Stop processors and devices where they are
+    #[utoipa::path(post, path = "/machine/pause", responses((status = 200, body = MachineInfo)))]
+    fn pause() {}
+
+    /// Let a paused machine go on
+    #[utoipa::path(post, path = "/machine/resume", responses((status = 200, body = MachineInfo)))]
+    fn resume() {}
+
+    /// Ask the guest to shut down
+    #[utoipa::path(post, path = "/machine/power-button", responses((status = 202)))]
+    fn power_button() {}
+
+    /// End the machine at once
+    #[utoipa::path(post, path = "/machine/kill", responses((status = 202)))]
+    fn kill() {}
+
+    /// The picture
+    #[utoipa::path(get, path = "/machine/screenshot", responses(
+        (status = 200, content_type = "image/png", body = Vec<u8>),
+        (status = 404, body = Problem, description = "nothing is shown"),
+    ))]
+    fn screenshot() {}
+
+    /// What the machine did since it started
+    #[utoipa::path(get, path = "/machine/counters", responses((status = 200, body = Counters)))]
+    fn counters() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    fn talk(request: &[u8]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c");
+        let (sender, receiver) = channel();
+        serve(UnixListener::bind(&path).unwrap(), sender, Arc::new(|| None)).unwrap();
+        thread::spawn(move || {
+            while let Ok(command) = receiver.recv() {
+                if let Command::Counters(reply) = command {
+                    reply.send(Counters { frames: 7, ..Counters::default() }).unwrap();
+                }
+            }
+        });
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.write_all(request).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn requests_are_answered_with_a_status_and_json() {
+        for (request, status, part) in [
+            ("GET /machine/counters HTTP/1.1\r\n\r\n", "200 OK", "\"frames\":7"),
+            ("POST /machine/kill HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "202 Accepted", "{}"),
+            ("GET /machine/screenshot HTTP/1.1\r\n\r\n", "404 Not Found", "no picture"),
+            ("GET /machine/kill HTTP/1.1\r\n\r\n", "405", "does not know GET"),
+            ("GET /etc/passwd HTTP/1.1\r\n\r\n", "404", "there is no /etc/passwd"),
+            ("GET /openapi.json HTTP/1.1\r\n\r\n", "200", "power-button"),
+            ("\x16\x03\x01 hello\r\n\r\n", "400", "not an HTTP request"),
+        ] {
+            let answer = talk(request.as_bytes());
+            assert!(answer.contains(status) && answer.contains(part), "{request}: {answer}");
+        }
+    }
+
+    #[test]
+    fn an_endless_request_is_cut_off() {
+        let mut request = b"GET / HTTP/1.1\r\nX: ".to_vec();
+        request.resize(MAX_REQUEST, b'x');
+        assert!(talk(&request).contains("431"));
+    }
+}

@@ -1,0 +1,355 @@
+//! A machine: how it is put together, and its one life: power on, pause, resume, reset, power off.
+//!
+//! Devices outlive a reset, the virtual machine does not: [`Machine::power_on`] makes a new one from
+//! the same memory, with the same interrupt lines.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::{IoEventAddress, Kvm, VmFd};
+use vm_memory::{GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion};
+use vmm_sys_util::eventfd::EventFd;
+use yunju_protocol::control::{Counters, MachineInfo, MachineState, ScreenSize};
+use yunju_protocol::machine::MachineConfig;
+
+use crate::boot::{acpi, cpu, kernel};
+use crate::bus::Bus;
+use crate::devices::cmos::Cmos;
+use crate::devices::i8042::I8042;
+use crate::devices::power::Power;
+use crate::devices::serial::Serial;
+use crate::devices::virtio::transport::{QUEUE_NOTIFY, Transport};
+use crate::host::{self, Host};
+use crate::layout;
+use crate::memory::{self, GuestMemory};
+use crate::vcpu::{Buses, Vcpus};
+
+/// All that a machine can be told, by the guest or from outside.
+pub enum Command {
+    /// Press the power button: the guest is asked to shut down.
+    PowerButton,
+    /// Stop processors and devices where they are.
+    Pause(SyncSender<MachineInfo>),
+    /// Let them go on.
+    Resume(SyncSender<MachineInfo>),
+    /// How the machine is.
+    Info(SyncSender<MachineInfo>),
+    /// What it did.
+    Counters(SyncSender<Counters>),
+    /// End it at once.
+    Kill,
+    /// The guest switched itself off.
+    GuestPowerOff,
+    /// The guest restarts itself.
+    GuestReset,
+    /// The guest cannot go on.
+    GuestCrash(String),
+}
+
+/// How a machine ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself.
+    PoweredOff,
+    /// It restarted itself and was not to.
+    Reset,
+    /// By request.
+    Killed,
+    /// It could not go on.
+    Crashed(String),
+}
+
+/// Why a machine could not be built or started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `/dev/kvm` cannot be used.
+    #[error("/dev/kvm: {source}; {hint}")]
+    NoKvm {
+        /// The system's answer.
+        source: kvm_ioctls::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// KVM refused a part of the machine.
+    #[error("KVM: {what}: {source}")]
+    Kvm {
+        /// Which part.
+        what: &'static str,
+        /// KVM's answer.
+        source: kvm_ioctls::Error,
+    },
+    /// No guest memory.
+    #[error(transparent)]
+    Memory(#[from] memory::Error),
+    /// ACPI tables do not fit.
+    #[error("writing ACPI tables: {0}")]
+    Acpi(#[from] GuestMemoryError),
+    /// Kernel or initrd.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// Registers.
+    #[error(transparent)]
+    Cpu(#[from] cpu::Error),
+    /// A file or socket of the host.
+    #[error(transparent)]
+    Host(#[from] host::Error),
+    /// Descriptors or threads.
+    #[error("setting up the machine: {0}")]
+    Io(#[from] io::Error),
+}
+
+fn kvm(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> Error {
+    move |source| Error::Kvm { what, source }
+}
+
+/// A machine with its devices; off until [`Machine::power_on`].
+pub struct Machine {
+    config: MachineConfig,
+    kvm: Kvm,
+    memory: Arc<GuestMemory>,
+    buses: Arc<Buses>,
+    transports: Vec<Arc<Mutex<Transport>>>,
+    /// Interrupt lines and where they lead.
+    lines: Vec<(EventFd, u32)>,
+    power_button: EventFd,
+    serial: Serial,
+    host: Host,
+    exits: Vec<Arc<AtomicU64>>,
+    commands: Sender<Command>,
+    running: Option<Running>,
+    resets: u32,
+}
+
+/// The virtual machine while it is on. Processors end before what they run in.
+struct Running {
+    vcpus: Vcpus,
+    _vm: VmFd,
+    since: Instant,
+    paused: bool,
+}
+
+impl Machine {
+    /// Puts a machine together. The guest's own commands go to `commands`.
+    pub fn new(config: MachineConfig, commands: Sender<Command>) -> Result<Self, Error> {
+        let kvm = open_kvm()?;
+        let memory = Arc::new(memory::allocate(config.memory)?);
+        let (mut ports, mut registers) = (Bus::default(), Bus::default());
+        let mut lines = Vec::new();
+        let mut line = |gsi: u32| -> io::Result<EventFd> {
+            let event = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
+            lines.push((event.try_clone()?, gsi));
+            Ok(event)
+        };
+
+        let (host, serial) = Host::open(&config, line(layout::SERIAL_GSI)?, &commands)?;
+        let power_button = line(layout::POWER_BUTTON_GSI)?;
+        ports.insert(layout::SERIAL_PORT, 8, Arc::new(Mutex::new(serial.clone())));
+        ports.insert(layout::CMOS_PORT, 2, Arc::new(Mutex::new(Cmos::default())));
+        ports.insert(layout::I8042_PORT, 5, Arc::new(Mutex::new(I8042(commands.clone()))));
+        ports.insert(layout::POWER_PORT, 3, Arc::new(Mutex::new(Power(commands.clone()))));
+
+        let mut transports = Vec::new();
+        for (slot, device) in (0..).zip(host.devices(&config)?) {
+            let transport = Transport::new(device, memory.clone(), line(layout::VIRTIO_GSI + slot)?)?;
+            let transport = Arc::new(Mutex::new(transport));
+            let base = layout::VIRTIO + u64::from(slot) * layout::VIRTIO_SLOT_SIZE;
+            registers.insert(base, layout::VIRTIO_SLOT_SIZE, transport.clone());
+            transports.push(transport);
+        }
+        let exits = (0..config.cpus).map(|_| Arc::default()).collect();
+        let buses = Arc::new(Buses { ports, registers });
+        Ok(Self {
+            config,
+            kvm,
+            memory,
+            buses,
+            transports,
+            lines,
+            power_button,
+            serial,
+            host,
+            exits,
+            commands,
+            running: None,
+            resets: 0,
+        })
+    }
+
+    /// Makes the virtual machine, loads the kernel and lets the processors run.
+    pub fn power_on(&mut self) -> Result<(), Error> {
+        let vm = self.create_vm()?;
+        cpu::write_tables(&self.memory)?;
+        // At most `layout::VIRTIO_SLOTS`.
+        let rsdp = acpi::write(&self.memory, self.config.cpus, self.transports.len() as u32)?;
+        let initrd = self.config.initrd.as_deref();
+        let entry = kernel::load(&self.memory, &self.config.kernel, initrd, &self.config.cmdline, rsdp)?;
+        let mut vcpus = Vec::new();
+        for id in 0..self.config.cpus {
+            let vcpu = vm.create_vcpu(id.into()).map_err(kvm("creating a processor"))?;
+            let cpuid = cpu::cpuid(&self.kvm, id, self.config.cpus)?;
+            vcpu.set_cpuid2(&cpuid).map_err(kvm("setting CPUID"))?;
+            cpu::set_firmware_state(&vcpu)?;
+            if id == 0 {
+                cpu::set_boot_registers(&vcpu, entry)?;
+            }
+            vcpus.push(vcpu);
+        }
+        let vcpus = Vcpus::start(vcpus, &self.buses, &self.commands, &self.exits)?;
+        vcpus.resume();
+        self.running = Some(Running { vcpus, _vm: vm, since: Instant::now(), paused: false });
+        Ok(())
+    }
+
+    fn create_vm(&self) -> Result<VmFd, Error> {
+        let vm = loop {
+            match self.kvm.create_vm() {
+                // A signal arrived meanwhile.
+                Err(error) if error.errno() == libc::EINTR => {}
+                other => break other.map_err(kvm("creating a virtual machine"))?,
+            }
+        };
+        vm.set_identity_map_address(layout::KVM_IDENTITY_MAP).map_err(kvm("setting the identity map"))?;
+        vm.set_tss_address(layout::KVM_TSS as usize).map_err(kvm("setting the task state segment"))?;
+        // Memory before interrupt controllers: the other way round each region waits for a grace period of the kernel.
+        for (slot, region) in (0..).zip(self.memory.iter()) {
+            let region = kvm_userspace_memory_region {
+                slot,
+                guest_phys_addr: region.start_addr().0,
+                memory_size: region.len(),
+                userspace_addr: region.as_ptr() as u64,
+                flags: 0,
+            };
+            // SAFETY: the region is mapped for as long as `self.memory`, which this machine holds longer than the VM.
+            unsafe { vm.set_user_memory_region(region) }.map_err(kvm("adding memory"))?;
+        }
+        vm.create_irq_chip().map_err(kvm("creating interrupt controllers"))?;
+        for (line, gsi) in &self.lines {
+            vm.register_irqfd(line, *gsi).map_err(kvm("connecting an interrupt line"))?;
+        }
+        for (slot, transport) in (0u64..).zip(&self.transports) {
+            let notify = layout::VIRTIO + slot * layout::VIRTIO_SLOT_SIZE + QUEUE_NOTIFY;
+            for (queue, kick) in (0u32..).zip(lock(transport).kicks()) {
+                vm.register_ioevent(kick, &IoEventAddress::Mmio(notify), queue)
+                    .map_err(kvm("connecting a queue's notification"))?;
+            }
+        }
+        Ok(vm)
+    }
+
+    /// Stops the processors, then the devices.
+    fn pause(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.vcpus.pause();
+            running.paused = true;
+            self.transports.iter().for_each(|transport| lock(transport).pause());
+        }
+    }
+
+    /// Lets the devices go on, then the processors.
+    fn resume(&mut self) {
+        if let Some(running) = &mut self.running {
+            self.transports.iter().for_each(|transport| lock(transport).resume());
+            running.vcpus.resume();
+            running.paused = false;
+        }
+    }
+
+    /// As if switched off and on: memory is empty, devices are as new.
+    fn reset(&mut self) -> Result<(), Error> {
+        self.running = None;
+        self.transports.iter().for_each(|transport| lock(transport).reset());
+        self.serial.reset()?;
+        for region in self.memory.iter() {
+            // SAFETY: the region is a private anonymous mapping that no processor or device uses now; dropping
+            // its pages makes it read as zeros.
+            if unsafe { libc::madvise(region.as_ptr().cast(), region.len() as usize, libc::MADV_DONTNEED) } != 0 {
+                return Err(io::Error::last_os_error().into());
+            }
+        }
+        self.resets += 1;
+        self.power_on()
+    }
+
+    /// Powers the machine on and obeys commands until it ends. `reboot`: a guest may restart itself.
+    pub fn run(mut self, commands: &Receiver<Command>, reboot: bool) -> Result<Ending, Error> {
+        self.power_on()?;
+        // The machine holds a sender itself, so that there is always a next command.
+        while let Ok(command) = commands.recv() {
+            match command {
+                Command::PowerButton => self.power_button.write(1)?,
+                Command::Pause(reply) => {
+                    self.pause();
+                    answer(&reply, self.info());
+                }
+                Command::Resume(reply) => {
+                    self.resume();
+                    answer(&reply, self.info());
+                }
+                Command::Info(reply) => answer(&reply, self.info()),
+                Command::Counters(reply) => answer(&reply, self.counters()),
+                Command::Kill => return Ok(Ending::Killed),
+                Command::GuestPowerOff => return Ok(Ending::PoweredOff),
+                Command::GuestReset if reboot => {
+                    self.reset()?;
+                    // What the guest said before it was reset, a second processor perhaps, is not said again.
+                    while let Ok(Command::GuestReset) = commands.try_recv() {}
+                }
+                Command::GuestReset => return Ok(Ending::Reset),
+                Command::GuestCrash(reason) => return Ok(Ending::Crashed(reason)),
+            }
+        }
+        Ok(Ending::Killed)
+    }
+
+    fn info(&self) -> MachineInfo {
+        let paused = self.running.as_ref().is_some_and(|running| running.paused);
+        let uptime = self.running.as_ref().map_or(0, |running| running.since.elapsed().as_millis());
+        MachineInfo {
+            state: if paused { MachineState::Paused } else { MachineState::Running },
+            pid: std::process::id(),
+            uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
+            resets: self.resets,
+            memory: self.config.memory.0,
+            cpus: self.config.cpus,
+            screen: self.host.screen_size().map(|(width, height)| ScreenSize { width, height }),
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        Counters {
+            vcpu_exits: self.exits.iter().map(|exits| exits.load(Ordering::Relaxed)).collect(),
+            ..self.host.counters()
+        }
+    }
+
+    /// The machine's host side, for those who serve its sockets.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+}
+
+fn answer<T>(reply: &SyncSender<T>, value: T) {
+    // Who asked may have gone.
+    let _ = reply.try_send(value);
+}
+
+fn lock(transport: &Mutex<Transport>) -> MutexGuard<'_, Transport> {
+    transport.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn open_kvm() -> Result<Kvm, Error> {
+    Kvm::new().map_err(|source| Error::NoKvm {
+        source,
+        hint: match source.errno() {
+            libc::ENOENT | libc::ENODEV | libc::ENXIO => {
+                "this host offers no virtualization, or its kvm module is not loaded (`yunju doctor` tells more)"
+            }
+            libc::EACCES | libc::EPERM => "add this user to the group kvm and log in again",
+            _ => "`yunju doctor` tells more",
+        },
+    })
+}

@@ -1,0 +1,77 @@
+//! The `yunju-vmm` command.
+
+use std::process::ExitCode;
+use std::sync::mpsc::{Sender, channel};
+use std::{io, mem, ptr, thread};
+
+use clap::Parser;
+use yunju_vmm::config::{Action, Cli, RunArgs};
+use yunju_vmm::machine::{Command, Ending, Machine};
+use yunju_vmm::{control, sockets};
+
+fn main() -> ExitCode {
+    let Action::Run(args) = Cli::parse().action;
+    match run(*args) {
+        Ok(ending) => {
+            let (text, code) = match ending {
+                Ending::PoweredOff => ("powered off by the guest".to_owned(), 0),
+                Ending::Reset => ("restarted by the guest".to_owned(), 0),
+                Ending::Killed => ("ended by request".to_owned(), 0),
+                Ending::Crashed(reason) => (format!("guest crashed: {reason}"), 3),
+            };
+            eprintln!("yunju-vmm: machine ended: {text}");
+            ExitCode::from(code)
+        }
+        Err((code, reason)) => {
+            eprintln!("yunju-vmm: error: {reason}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Builds and runs the machine. The error is an exit code and one line that says why.
+fn run(args: RunArgs) -> Result<Ending, (u8, String)> {
+    let reboot = !args.no_reboot;
+    let config = args.into_config().map_err(|error| (2, error.to_string()))?;
+    let failed = |error: &dyn std::error::Error| (1, error.to_string());
+
+    let (commands, receiver) = channel();
+    // Before any other thread exists, so that all have the signals blocked.
+    obey_signals(commands.clone()).map_err(|error| failed(&error))?;
+    let control = config.control.clone();
+    let machine = Machine::new(config, commands.clone()).map_err(|error| failed(&error))?;
+    if let Some(endpoint) = control {
+        let listener = sockets::listen_stream(&endpoint).map_err(|error| failed(&error))?;
+        let screenshot = machine.host().screenshot();
+        control::serve(listener, commands, screenshot).map_err(|error| failed(&error))?;
+    }
+    machine.run(&receiver, reboot).map_err(|error| failed(&error))
+}
+
+/// SIGTERM and SIGINT press the power button; the second one ends the machine.
+fn obey_signals(commands: Sender<Command>) -> io::Result<()> {
+    // SAFETY: the set is initialised by sigemptyset before it is used, and the calls only touch it and
+    // this thread's signal mask.
+    let signals = unsafe {
+        let mut signals = mem::zeroed();
+        libc::sigemptyset(&mut signals);
+        libc::sigaddset(&mut signals, libc::SIGTERM);
+        libc::sigaddset(&mut signals, libc::SIGINT);
+        if libc::pthread_sigmask(libc::SIG_BLOCK, &signals, ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        signals
+    };
+    thread::Builder::new().name("signals".into()).stack_size(64 << 10).spawn(move || {
+        let mut command = Command::PowerButton;
+        loop {
+            let mut signal = 0;
+            // SAFETY: both pointers are valid for the call.
+            if unsafe { libc::sigwait(&signals, &mut signal) } != 0 || commands.send(command).is_err() {
+                return;
+            }
+            command = Command::Kill;
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! Virtual processors: one thread each, the run loop and its exits, and the gate that holds them all.
+
+use std::io;
+use std::os::unix::thread::JoinHandleExt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
+
+use crate::bus::Bus;
+use crate::machine::Command;
+
+/// A kick can arrive just before the processor enters the guest and then be without effect, so it is
+/// repeated this often until the processor answers.
+const KICK_AGAIN: Duration = Duration::from_millis(2);
+
+const STACK: usize = 256 * 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Run,
+    Hold,
+    Leave,
+}
+
+/// Holds and releases all processors of a machine.
+struct Gate {
+    /// Set whenever the phase is not `Run`, to be looked at without a lock before each entry into the guest.
+    closed: AtomicBool,
+    phase: Mutex<(Phase, usize)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn lock(&self) -> MutexGuard<'_, (Phase, usize)> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, phase: Phase) {
+        self.closed.store(phase != Phase::Run, Ordering::SeqCst);
+        self.lock().0 = phase;
+        self.changed.notify_all();
+    }
+
+    /// Called by a processor's thread: waits while held. False when it must leave.
+    fn pass(&self) -> bool {
+        if !self.closed.load(Ordering::SeqCst) {
+            return true;
+        }
+        let mut state = self.lock();
+        state.1 += 1;
+        self.changed.notify_all();
+        while state.0 == Phase::Hold {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.1 -= 1;
+        state.0 == Phase::Run
+    }
+}
+
+/// The buses that exits lead to.
+pub struct Buses {
+    /// I/O ports.
+    pub ports: Bus,
+    /// Memory-mapped registers.
+    pub registers: Bus,
+}
+
+/// All processors of a running machine.
+pub struct Vcpus {
+    gate: Arc<Gate>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Vcpus {
+    /// Starts a thread for each processor, held. `exits` counts each one's exits to this process.
+    pub fn start(
+        vcpus: Vec<VcpuFd>,
+        buses: &Arc<Buses>,
+        commands: &Sender<Command>,
+        exits: &[Arc<AtomicU64>],
+    ) -> io::Result<Self> {
+        extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+        register_signal_handler(SIGRTMIN(), nothing)?;
+        let gate = Arc::new(Gate {
+            closed: AtomicBool::new(true),
+            phase: Mutex::new((Phase::Hold, 0)),
+            changed: Condvar::new(),
+        });
+        let mut started = Self { gate, threads: Vec::new() };
+        for (index, (vcpu, exits)) in vcpus.into_iter().zip(exits).enumerate() {
+            let (gate, buses) = (started.gate.clone(), buses.clone());
+            let (commands, exits) = (commands.clone(), exits.clone());
+            let thread = thread::Builder::new().name(format!("vcpu{index}")).stack_size(STACK).spawn(move || {
+                if let Err(reason) = run(vcpu, &gate, &buses, &exits) {
+                    // Without a receiver the machine is ending already.
+                    let _ = commands.send(Command::GuestCrash(format!("processor {index}: {reason}")));
+                }
+            });
+            started.threads.push(thread?);
+        }
+        Ok(started)
+    }
+
+    /// Stops every processor between two instructions; returns when all have. Idempotent.
+    pub fn pause(&self) {
+        self.gate.set(Phase::Hold);
+        let mut state = self.gate.lock();
+        while state.1 < self.threads.iter().filter(|thread| !thread.is_finished()).count() {
+            drop(state);
+            self.kick();
+            state = self.gate.lock();
+            state = self.gate.changed.wait_timeout(state, KICK_AGAIN).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Lets the processors run. Idempotent.
+    pub fn resume(&self) {
+        self.gate.set(Phase::Run);
+    }
+
+    fn kick(&self) {
+        for thread in self.threads.iter().filter(|thread| !thread.is_finished()) {
+            // SAFETY: the handle keeps the thread's id valid until it is joined, and the signal has a handler.
+            unsafe { libc::pthread_kill(thread.as_pthread_t(), SIGRTMIN()) };
+        }
+    }
+}
+
+impl Drop for Vcpus {
+    fn drop(&mut self) {
+        self.gate.set(Phase::Leave);
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            self.kick();
+            thread::sleep(KICK_AGAIN / 4);
+        }
+        for thread in self.threads.drain(..) {
+            // A processor thread that panicked has ended all the same.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Runs a processor until it must leave, or tells why it cannot go on.
+fn run(mut vcpu: VcpuFd, gate: &Gate, buses: &Buses, exits: &AtomicU64) -> Result<(), String> {
+    while gate.pass() {
+        let exit = match vcpu.run() {
+            Ok(exit) => exit,
+            // A kick; or a processor that was just started and must be entered again.
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => continue,
+            Err(error) => return Err(format!("KVM cannot run it: {error}")),
+        };
+        exits.fetch_add(1, Ordering::Relaxed);
+        match exit {
+            VcpuExit::IoIn(port, data) => buses.ports.read(port.into(), data),
+            VcpuExit::IoOut(port, data) => buses.ports.write(port.into(), data),
+            VcpuExit::MmioRead(address, data) => buses.registers.read(address, data),
+            VcpuExit::MmioWrite(address, data) => buses.registers.write(address, data),
+            VcpuExit::Shutdown => return Err("triple fault".into()),
+            VcpuExit::InternalError => {
+                let at = vcpu.get_regs().map_or(0, |registers| registers.rip);
+                return Err(format!("this host's KVM cannot run the instruction at {at:#x}"));
+            }
+            VcpuExit::FailEntry(reason, cpu) => {
+                return Err(format!("the hardware refused to enter the guest: {reason:#x} on CPU {cpu}"));
+            }
+            VcpuExit::Intr | VcpuExit::Hlt => {}
+            other => return Err(format!("unexpected exit {other:?}")),
+        }
+    }
+    Ok(())
+}
