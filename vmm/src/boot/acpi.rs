@@ -103,6 +103,7 @@ fn dsdt(virtio_devices: u32) -> Vec<u8> {
         virtio(slot, &mut code);
     }
     serial(&mut code);
+    clock(&mut code);
     power_button(&mut code);
     let mut table = Sdt::new(*b"DSDT", 36, 6, OEM, TABLE, REVISION);
     table.append_slice(&code);
@@ -133,6 +134,17 @@ fn serial(code: &mut Vec<u8>) {
     let uid = aml::Name::new("_UID".into(), &aml::ZERO);
     let crs = aml::Name::new("_CRS".into(), &resources);
     let device = aml::Device::new("COM1".into(), vec![&hid, &uid, &crs]);
+    aml::Scope::new("\\_SB_".into(), vec![&device]).to_aml_bytes(code);
+}
+
+/// The clock, without an interrupt line: a kernel then knows that it has no alarm.
+fn clock(code: &mut Vec<u8>) {
+    let ports = aml::IO::new(layout::CMOS_PORT as u16, layout::CMOS_PORT as u16, 1, 2);
+    let resources = aml::ResourceTemplate::new(vec![&ports]);
+    let hid = aml::EISAName::new("PNP0B00");
+    let hid = aml::Name::new("_HID".into(), &hid);
+    let crs = aml::Name::new("_CRS".into(), &resources);
+    let device = aml::Device::new("RTC_".into(), vec![&hid, &crs]);
     aml::Scope::new("\\_SB_".into(), vec![&device]).to_aml_bytes(code);
 }
 

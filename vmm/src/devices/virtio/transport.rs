@@ -405,3 +405,136 @@ impl RingState {
 }
 
 const _: () = assert!(CONFIG < layout::VIRTIO_SLOT_SIZE);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::block::Block;
+    use super::*;
+
+    /// Registers of a disk of eight sectors, and the disk's memory.
+    fn transport() -> Transport {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        let block = Block::new(file, false, "disk", Arc::default()).unwrap();
+        let memory = GuestMemory::from_ranges(&[(vm_memory::GuestAddress(0), 1 << 20)]).unwrap();
+        let line = EventFd::new(libc::EFD_NONBLOCK).unwrap();
+        Transport::new(Box::new(block), Arc::new(memory), line).unwrap()
+    }
+
+    fn read(transport: &mut Transport, offset: u64) -> u32 {
+        let mut data = [0; 4];
+        transport.read(offset, &mut data);
+        u32::from_le_bytes(data)
+    }
+
+    fn write(transport: &mut Transport, offset: u64, value: u32) {
+        transport.write(offset, &value.to_le_bytes());
+    }
+
+    /// What a driver does until DRIVER_OK, with its rings at the given addresses.
+    fn start(transport: &mut Transport, descriptors: u32, available: u32, used: u32) {
+        write(transport, 0x70, ACKNOWLEDGE | DRIVER);
+        write(transport, 0x24, 1);
+        write(transport, 0x20, 1);
+        write(transport, 0x70, ACKNOWLEDGE | DRIVER | FEATURES_OK);
+        write(transport, 0x38, 8);
+        write(transport, 0x80, descriptors);
+        write(transport, 0x90, available);
+        write(transport, 0xa0, used);
+        write(transport, 0x44, 1);
+        write(transport, 0x70, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
+    }
+
+    #[test]
+    fn a_driver_that_keeps_the_rules_starts_the_device_and_a_reset_takes_it_back() {
+        let mut transport = transport();
+        assert_eq!(read(&mut transport, 0), MAGIC);
+        assert_eq!([read(&mut transport, 4), read(&mut transport, 8)], [2, 2]);
+        assert_eq!(read(&mut transport, 0x34), 256);
+        start(&mut transport, 0x1000, 0x2000, 0x3000);
+        assert!(matches!(transport.engine, Engine::Running(_)));
+        assert_eq!(read(&mut transport, 0x70), 15);
+        assert_eq!(read(&mut transport, CONFIG), 8, "sectors");
+        write(&mut transport, 0x70, 0);
+        assert!(matches!(transport.engine, Engine::Idle(_)));
+        assert_eq!([read(&mut transport, 0x70), read(&mut transport, 0x44)], [0, 0]);
+    }
+
+    #[test]
+    fn features_that_were_not_offered_are_not_accepted_and_the_device_does_not_start() {
+        for (half, bits) in [(1, 0), (1, 3), (0, 1 << 5)] {
+            let mut transport = transport();
+            write(&mut transport, 0x70, ACKNOWLEDGE | DRIVER);
+            write(&mut transport, 0x24, half);
+            write(&mut transport, 0x20, bits);
+            write(&mut transport, 0x70, ACKNOWLEDGE | DRIVER | FEATURES_OK);
+            assert_eq!(read(&mut transport, 0x70) & FEATURES_OK, 0);
+            write(&mut transport, 0x70, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
+            assert!(matches!(transport.engine, Engine::Idle(_)));
+        }
+    }
+
+    #[test]
+    fn a_ring_outside_memory_asks_for_a_reset_and_one_inside_then_works() {
+        let mut transport = transport();
+        start(&mut transport, 0x1000, 0xffff_f000, 0x3000);
+        assert_eq!(read(&mut transport, 0x70) & NEEDS_RESET, NEEDS_RESET);
+        write(&mut transport, 0x70, 0);
+        start(&mut transport, 0x1000, 0x2000, 0x3000);
+        assert!(matches!(transport.engine, Engine::Running(_)));
+    }
+
+    #[test]
+    fn a_ring_cannot_be_moved_while_the_device_runs() {
+        let mut transport = transport();
+        start(&mut transport, 0x1000, 0x2000, 0x3000);
+        write(&mut transport, 0x44, 0);
+        write(&mut transport, 0x80, 0x9000);
+        assert_eq!(read(&mut transport, 0x44), 1);
+        assert_eq!(transport.rings[0].desc_table(), 0x1000);
+    }
+
+    #[test]
+    fn a_running_devices_state_round_trips_into_another() {
+        let mut first = transport();
+        start(&mut first, 0x1000, 0x2000, 0x3000);
+        let state = first.save().unwrap();
+        let json = serde_json::to_string(&state).unwrap();
+        let mut second = transport();
+        second.restore(serde_json::from_str(&json).unwrap()).unwrap();
+        assert!(matches!(second.engine, Engine::Parked(..)));
+        assert_eq!(second.save().unwrap(), state);
+        second.resume();
+        assert!(matches!(second.engine, Engine::Running(_)));
+        first.resume();
+        assert!(matches!(first.engine, Engine::Running(_)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_sequence_of_accesses_leaves_registers_that_a_reset_repairs(
+            accesses in proptest::collection::vec(
+                (0u64..0x200, any::<u32>(), 0usize..9, any::<bool>(), any::<bool>()), 0..200),
+        ) {
+            let mut transport = transport();
+            for (offset, value, length, writes, aligned) in accesses {
+                let offset = if aligned { offset & !3 } else { offset };
+                let value = if aligned { value % 64 } else { value };
+                let mut data = [0; 8];
+                data[..4].copy_from_slice(&value.to_le_bytes());
+                let length = if aligned { 4 } else { length.max(1) };
+                if writes {
+                    transport.write(offset, &data[..length]);
+                } else {
+                    transport.read(offset, &mut data[..length]);
+                }
+            }
+            write(&mut transport, 0x70, 0);
+            start(&mut transport, 0x1000, 0x2000, 0x3000);
+            prop_assert!(matches!(transport.engine, Engine::Running(_)));
+        }
+    }
+}
