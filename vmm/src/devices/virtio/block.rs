@@ -140,7 +140,7 @@ impl Block {
     fn place(&self, sector: u64, length: u64) -> Option<u64> {
         let whole = length.is_multiple_of(SECTOR);
         let inside = sector.checked_add(length / SECTOR)? <= self.sectors;
-        (whole && inside).then_some(sector * SECTOR)
+        (whole && inside).then(|| sector * SECTOR)
     }
 
     fn read(&mut self, sector: u64, writer: &mut Writer<'_>) -> Outcome {
