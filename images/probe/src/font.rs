@@ -1,7 +1,7 @@
 //! A small font: the printable ASCII characters in cells of 8×16 pixels.
 //!
-//! `font.txt` draws each glyph in 5×7 points, sixteen to a row of glyphs, from the space on. A point
-//! is one pixel wide and two high, which leaves a margin in the cell.
+//! `font.txt` draws each glyph in 5×8 points, the last row for what hangs below the line, sixteen to a
+//! row of glyphs, from the space on. A point is one pixel wide and two high.
 
 /// Columns of a cell.
 pub const WIDTH: u32 = 8;
@@ -11,11 +11,11 @@ pub const HEIGHT: u32 = 16;
 const FIRST: u8 = b' ';
 const GLYPHS: usize = 96;
 const COLUMNS: usize = 5;
-const ROWS: usize = 7;
+const ROWS: usize = 8;
 const PER_SHEET: usize = 16;
 const LINE: usize = PER_SHEET * (COLUMNS + 1);
 
-/// The seven rows of each glyph, leftmost point in bit 4.
+/// The eight rows of each glyph, leftmost point in bit 4.
 static FONT: [[u8; ROWS]; GLYPHS] = parse(include_bytes!("font.txt"));
 
 const fn parse(art: &[u8]) -> [[u8; ROWS]; GLYPHS] {
@@ -42,7 +42,7 @@ const fn parse(art: &[u8]) -> [[u8; ROWS]; GLYPHS] {
 /// Whether the pixel at a place in the character's cell is ink. What the font lacks looks like a block.
 pub fn ink(character: u8, x: u32, y: u32) -> bool {
     let glyph = usize::from(character.wrapping_sub(FIRST)).min(GLYPHS - 1);
-    let (column, row) = (x.wrapping_sub(1), y.wrapping_sub(1) / 2);
+    let (column, row) = (x.wrapping_sub(1), y / 2);
     column < COLUMNS as u32 && row < ROWS as u32 && FONT[glyph][row as usize] >> (COLUMNS as u32 - 1 - column) & 1 == 1
 }
 
@@ -57,12 +57,9 @@ mod tests {
     #[test]
     fn a_glyph_is_drawn_as_in_the_file_twice_as_high_and_with_a_margin() {
         let glyph = picture(b'L');
-        assert_eq!(glyph[0], "........");
-        assert_eq!(glyph[1], ".#......");
-        assert_eq!(glyph[12], ".#......");
-        assert_eq!(glyph[13], ".#####..");
-        assert_eq!(glyph[14], ".#####..");
-        assert_eq!(glyph[15], "........");
+        assert_eq!(glyph[..12], [".#......"; 12]);
+        assert_eq!(glyph[12..14], [".#####.."; 2]);
+        assert_eq!(glyph[14..], ["........"; 2]);
     }
 
     #[test]
