@@ -9,6 +9,7 @@ pub mod bus;
 pub mod config;
 pub mod control;
 pub mod devices;
+pub mod display;
 pub mod host;
 pub mod layout;
 pub mod machine;

@@ -19,6 +19,8 @@
 //! A device sees guest memory only through the [`Io`] it is handed while it runs.
 
 pub mod block;
+pub mod gpu;
+pub mod input;
 pub mod net;
 pub mod queue;
 pub mod rng;
@@ -144,6 +146,10 @@ pub enum Fault {
 pub enum DeviceState {
     /// See [`block`].
     Block(block::State),
+    /// See [`gpu`].
+    Gpu(gpu::State),
+    /// See [`input`].
+    Input(input::State),
     /// See [`net`].
     Net(net::State),
     /// See [`rng`]: it has none.

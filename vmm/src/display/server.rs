@@ -1,0 +1,101 @@
+//! The display thread: accepts clients, carries out what they ask, tells them what is new.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+use yunju_protocol::display::MAX_PACKET;
+
+use super::client::{Client, Parting};
+use super::{Display, MAX_CLIENTS};
+use crate::devices::virtio::worker::borrow;
+
+/// How long no client is accepted after the system could not accept one, for want of descriptors or memory.
+const REST: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// Serves clients until the display is closed.
+pub fn serve(display: &Display, listener: &OwnedFd) -> io::Result<()> {
+    let mut clients: Vec<Client> = Vec::new();
+    let mut packet = vec![0; MAX_PACKET];
+    let mut resting = false;
+    let result = loop {
+        let events = match wait(display, listener, &clients, resting) {
+            Ok(events) => events,
+            Err(Errno::INTR) => continue,
+            Err(error) => break Err(error.into()),
+        };
+        let (own, of_clients) = events.split_at(2);
+        if !own[0].is_empty() {
+            // Reading resets the counter; it is non-blocking, and a spurious wake-up does no harm.
+            let _ = display.changed.read();
+        }
+        if display.closing.load(Ordering::SeqCst) {
+            break Ok(());
+        }
+        let (scene, damage) = display.take();
+        let mut of_clients = of_clients.iter();
+        clients.retain_mut(|client| {
+            let events = of_clients.next().copied().unwrap_or(PollFlags::empty());
+            client.damage(&damage);
+            let mut serve = || {
+                if events.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+                    client.take_requests(display, &mut packet)?;
+                }
+                if !client.is_blocked() || events.contains(PollFlags::OUT) {
+                    client.update(&scene)?;
+                }
+                Ok(())
+            };
+            serve().map_err(|parting| part(client, &parting, display)).is_ok()
+        });
+        resting = false;
+        if !own[1].is_empty() {
+            match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(_) if clients.len() >= MAX_CLIENTS => {
+                    eprintln!("yunju-vmm: a display client was turned away: {MAX_CLIENTS} are attached");
+                }
+                Ok(socket) => {
+                    let mut client = Client::new(socket);
+                    match client.update(&scene) {
+                        Ok(()) => clients.push(client),
+                        Err(parting) => part(&mut client, &parting, display),
+                    }
+                }
+                // The client has left before it was accepted.
+                Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => {}
+                Err(error) => {
+                    eprintln!("yunju-vmm: accepting a display client: {error}; trying again in a second");
+                    resting = true;
+                }
+            }
+        }
+        display.clients.store(clients.len(), Ordering::Relaxed);
+    };
+    clients.iter_mut().for_each(|client| client.release(display));
+    display.clients.store(0, Ordering::Relaxed);
+    result
+}
+
+/// Waits for a change of the scene, a new client, or a client; returns their events in this order.
+fn wait(display: &Display, listener: &OwnedFd, clients: &[Client], resting: bool) -> Result<Vec<PollFlags>, Errno> {
+    let accepts = if resting { PollFlags::empty() } else { PollFlags::IN };
+    let mut fds = Vec::with_capacity(2 + clients.len());
+    fds.push(PollFd::from_borrowed_fd(borrow(&display.changed), PollFlags::IN));
+    fds.push(PollFd::from_borrowed_fd(listener.as_fd(), accepts));
+    fds.extend(clients.iter().map(|client| {
+        let writes = if client.is_blocked() { PollFlags::OUT } else { PollFlags::empty() };
+        PollFd::from_borrowed_fd(client.socket(), PollFlags::IN | writes)
+    }));
+    poll(&mut fds, resting.then_some(&REST))?;
+    Ok(fds.iter().map(PollFd::revents).collect())
+}
+
+fn part(client: &mut Client, parting: &Parting, display: &Display) {
+    if !matches!(parting, Parting::Left) {
+        eprintln!("yunju-vmm: a display client was dropped: {parting}");
+    }
+    client.release(display);
+}
