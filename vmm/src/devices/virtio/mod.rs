@@ -27,6 +27,7 @@ pub mod rng;
 #[cfg(test)]
 mod testing;
 pub mod transport;
+pub mod vsock;
 pub mod worker;
 
 use std::io;
@@ -154,6 +155,8 @@ pub enum DeviceState {
     Net(net::State),
     /// See [`rng`]: it has none.
     Rng,
+    /// See [`vsock`].
+    Vsock(vsock::State),
 }
 
 /// A saved state that does not fit the device.
