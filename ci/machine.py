@@ -30,18 +30,24 @@ class Monitor:
     def __init__(self, connection):
         self.connection = connection
         self.lines = connection.makefile("rb")
-        self.lines.readline()
+        try:
+            self.lines.readline()  # its greeting
+        except ConnectionError:
+            pass
         self.execute("qmp_capabilities")
 
-    def execute(self, command, **arguments):
-        request = {"execute": command, "arguments": arguments}
-        self.connection.sendall(json.dumps(request).encode() + b"\n")
-        while line := self.lines.readline():
-            answer = json.loads(line)
-            if "error" in answer:
-                raise LabError(f"QEMU refused {command}: {answer['error']['desc']}")
-            if "return" in answer:
-                return answer["return"]
+    def execute(self, command, fds=(), **arguments):
+        request = json.dumps({"execute": command, "arguments": arguments}).encode()
+        try:
+            socket.send_fds(self.connection, [request], fds)
+            while line := self.lines.readline():
+                answer = json.loads(line)
+                if "error" in answer:
+                    raise LabError(f"QEMU refused {command}: {answer['error']['desc']}")
+                if "return" in answer:
+                    return answer["return"]
+        except ConnectionError:
+            pass
         raise LabError(f"QEMU ended while it was asked for {command}")
 
     def wait(self, command, condition, seconds):
@@ -74,7 +80,8 @@ class Machine:
         monitor.close()
         try:
             self.monitor = Monitor(monitor_end)
-        except (LabError, ConnectionError):
+        except LabError:
+            self.end()
             raise LabError(f"QEMU did not start:\n{self.console_tail()}") from None
 
     def console_tail(self, lines=30):
@@ -98,7 +105,7 @@ def command_line(files, data, shares, icount, channel, monitor):
     caching = "writeback" if named else "unsafe"
     command = [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        *accelerator, "-M", "q35", "-cpu", "EPYC,+svm,+npt", "-smp", "1", "-m", str(MEMORY_MIB),
+        *accelerator, "-M", "q35", "-cpu", "EPYC,+svm,+npt,check=off", "-smp", "1", "-m", str(MEMORY_MIB),
         "-kernel", f"{files.root}/vmlinuz", "-initrd", f"{files.boot}/initrd",
         "-append", "console=hvc0 panic=-1 quiet loglevel=3 mitigations=off",
         "-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control",
@@ -169,11 +176,7 @@ def save(files):
             monitor.execute("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
             partial = f"{files.boot}/state.partial"
             with open(partial, "wb") as state:
-                request = json.dumps({"execute": "getfd", "arguments": {"fdname": "state"}}).encode()
-                socket.send_fds(monitor.connection, [request], [state.fileno()])
-                while "return" not in (answer := json.loads(monitor.lines.readline())):
-                    if "error" in answer:
-                        raise LabError(f"QEMU refused the state file: {answer['error']['desc']}")
+                monitor.execute("getfd", fds=[state.fileno()], fdname="state")
                 monitor.execute("migrate", uri="fd:state")
                 monitor.wait("query-migrate", finished_saving, BOOT_SECONDS)
                 os.fsync(state.fileno())
@@ -189,21 +192,25 @@ def finished_saving(answer):
 
 
 def wake(options, data, shares):
-    """A machine whose agent waits for an order: resumed if that is possible, booted otherwise."""
+    """A machine whose agent waits for an order, and whether it is still booting: resumed if possible, else booted."""
     if not options.cold:
         try:
-            state = open(f"{options.boot}/state", "rb")
+            return resume(options, data, shares), False
         except FileNotFoundError:
             say("there is no saved lab; booting one")
-        else:
-            with state:
-                machine = Machine(options, data, shares, state=state)
-            try:
-                machine.monitor.wait("query-status", lambda now: now["status"] != "inmigrate", RESUME_SECONDS)
-                return machine, False
-            except (LabError, ConnectionError) as error:
-                say(f"the saved lab does not resume ({error}); booting one\n{machine.console_tail(5)}")
-                machine.end()
+        except LabError as error:
+            say(f"the saved lab does not resume, so it is removed and another one booted: {error}")
+            os.unlink(f"{options.boot}/state")
     return Machine(options, data, shares, icount=options.icount), True
 
 
+def resume(options, data, shares):
+    """The saved machine, loaded and halted."""
+    with open(f"{options.boot}/state", "rb") as state:
+        machine = Machine(options, data, shares, state=state)
+    try:
+        machine.monitor.wait("query-status", lambda now: now["status"] != "inmigrate", RESUME_SECONDS)
+    except LabError as error:
+        machine.end()
+        raise LabError(f"{error}\n{machine.console_tail(3)}") from None
+    return machine
