@@ -112,7 +112,8 @@ pub enum Event {
         /// Bytes from one row to the next.
         stride: u32,
     },
-    /// The buffer is gone and its id may come again.
+    /// The buffer is gone and its id may come again. It is not the one shown: another [`Event::Frame`] or
+    /// [`Event::Blank`] came before.
     BufferGone {
         /// See [`Event::Buffer`].
         id: u32,

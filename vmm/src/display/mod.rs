@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -118,7 +118,7 @@ pub struct Display {
     listening: AtomicBool,
     closing: AtomicBool,
     frames: AtomicU64,
-    clients: AtomicUsize,
+    clients: AtomicU32,
 }
 
 impl Display {
@@ -134,7 +134,7 @@ impl Display {
             listening: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             frames: AtomicU64::new(0),
-            clients: AtomicUsize::new(0),
+            clients: AtomicU32::new(0),
         }))
     }
 
@@ -263,7 +263,7 @@ impl Display {
     }
 
     /// How many clients are attached.
-    pub fn clients(&self) -> usize {
+    pub fn clients(&self) -> u32 {
         self.clients.load(Ordering::Relaxed)
     }
 

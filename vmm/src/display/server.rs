@@ -72,7 +72,8 @@ pub fn serve(display: &Display, listener: &OwnedFd) -> io::Result<()> {
                 }
             }
         }
-        display.clients.store(clients.len(), Ordering::Relaxed);
+        // There are at most MAX_CLIENTS.
+        display.clients.store(clients.len() as u32, Ordering::Relaxed);
     };
     clients.iter_mut().for_each(|client| client.release(display));
     display.clients.store(0, Ordering::Relaxed);

@@ -176,7 +176,7 @@ fn one_client_too_many_is_turned_away_until_another_leaves() {
     let mut clients: Vec<_> = (0..MAX_CLIENTS).map(|_| stage.greeted_client()).collect();
     assert_eq!(stage.client().next(), None);
     clients.pop();
-    stage.until(|display| display.clients() == MAX_CLIENTS - 1);
+    stage.until(|display| display.clients() == MAX_CLIENTS as u32 - 1);
     stage.greeted_client();
 }
 

@@ -5,6 +5,7 @@ use yunju_protocol::display::{Event, Request};
 use super::commands::*;
 use super::*;
 use crate::devices::virtio::testing::{Driver, MEMORY};
+use crate::devices::virtio::worker::Worker;
 use crate::display::testing::{Client, Stage};
 
 const CURSOR_QUEUE: usize = 1;
@@ -147,6 +148,17 @@ fn the_display_information_follows_the_size_that_a_client_asks_for() {
     assert_eq!(bytes, [0; 4]);
     let (_, body) = rig.ask(GET_DISPLAY_INFO, &[], 24 + 384);
     assert_eq!(body, screen(1601, 899));
+}
+
+#[test]
+fn a_resize_wakes_the_device_on_its_thread() {
+    let mut rig = Rig::new();
+    let idle = Io { queues: Vec::new(), interrupt: rig.driver.io.interrupt.clone() };
+    let io = std::mem::replace(&mut rig.driver.io, idle);
+    let worker = Worker::start(Box::new(rig.gpu), io, Arc::default()).unwrap();
+    rig.client.ask(&Request::Resize { width: 800, height: 600 });
+    rig.stage.until(|_| rig.driver.io.interrupt.status() == 2);
+    worker.stop().unwrap();
 }
 
 #[test]

@@ -3,6 +3,7 @@ use yunju_protocol::display::Event;
 
 use super::*;
 use crate::devices::virtio::testing::Driver;
+use crate::devices::virtio::worker::Worker;
 use crate::display::testing::Stage;
 
 const SYN: InputEvent = InputEvent::SYN;
@@ -91,6 +92,23 @@ fn a_key_arrives_as_two_events_and_an_interrupt() {
     events.push(&[InputEvent::key(30, true)]);
     assert_eq!(deliver(&mut device, &mut driver), [InputEvent::key(30, true), SYN]);
     assert!(driver.interrupted());
+}
+
+#[test]
+fn a_key_wakes_the_device_on_its_thread() {
+    let stage = Stage::new(640, 480);
+    let (device, events) = keyboard(&stage);
+    let mut driver = Driver::new(&device);
+    let head = driver.send(EVENT_QUEUE, &[], &[8]);
+    let idle = Io { queues: Vec::new(), interrupt: driver.io.interrupt.clone() };
+    let io = std::mem::replace(&mut driver.io, idle);
+    let worker = Worker::start(Box::new(device), io, Arc::default()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!(driver.used(EVENT_QUEUE), None);
+    events.push(&[InputEvent::key(30, true)]);
+    stage.until(|_| driver.io.interrupt.status() != 0);
+    worker.stop().unwrap();
+    assert_eq!(driver.used(EVENT_QUEUE), Some((head, 8)));
 }
 
 #[test]
