@@ -50,6 +50,12 @@ pub enum Command {
     GuestCrash(String),
 }
 
+impl Command {
+    fn is_from_guest(&self) -> bool {
+        matches!(self, Self::GuestPowerOff | Self::GuestReset | Self::GuestCrash(_))
+    }
+}
+
 /// How a machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
@@ -259,8 +265,11 @@ impl Machine {
     }
 
     /// As if switched off and on: memory is empty, devices are as new.
-    fn reset(&mut self) -> Result<(), Error> {
+    fn reset(&mut self, commands: &Receiver<Command>) -> Result<(), Error> {
         self.running = None;
+        // What the guest said before it stopped, a second processor perhaps, is void; all else is still to be done.
+        let others = commands.try_iter().filter(|command| !command.is_from_guest()).collect::<Vec<_>>();
+        others.into_iter().for_each(|command| drop(self.commands.send(command)));
         self.transports.iter().for_each(|transport| lock(transport).reset());
         self.serial.reset()?;
         for region in self.memory.iter() {
@@ -293,11 +302,7 @@ impl Machine {
                 Command::Counters(reply) => answer(&reply, self.counters()),
                 Command::Kill => return Ok(Ending::Killed),
                 Command::GuestPowerOff => return Ok(Ending::PoweredOff),
-                Command::GuestReset if reboot => {
-                    self.reset()?;
-                    // What the guest said before it was reset, a second processor perhaps, is not said again.
-                    while let Ok(Command::GuestReset) = commands.try_recv() {}
-                }
+                Command::GuestReset if reboot => self.reset(commands)?,
                 Command::GuestReset => return Ok(Ending::Reset),
                 Command::GuestCrash(reason) => return Ok(Ending::Crashed(reason)),
             }
