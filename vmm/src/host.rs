@@ -10,13 +10,19 @@ use std::sync::mpsc::Sender;
 
 use vmm_sys_util::eventfd::EventFd;
 use yunju_protocol::control::Counters;
-use yunju_protocol::machine::{DiskConfig, MachineConfig, SerialConfig};
+use yunju_protocol::machine::{DiskConfig, MachineConfig, NetBackend, NetConfig, SerialConfig};
 
 use crate::control::Screenshot;
 use crate::devices::serial::Serial;
 use crate::devices::serial::backend::{self, Outbox, Output, RawTerminal};
 use crate::devices::virtio::Device;
-use crate::devices::virtio::block::{Block, SECTOR, Traffic};
+use crate::devices::virtio::block::{self, Block, SECTOR};
+use crate::devices::virtio::gpu::Gpu;
+use crate::devices::virtio::input::Input;
+use crate::devices::virtio::net::{self, Backend, Net};
+use crate::devices::virtio::rng::Rng;
+use crate::devices::virtio::vsock::Vsock;
+use crate::display::Display;
 use crate::machine::Command;
 use crate::sockets;
 
@@ -47,6 +53,9 @@ pub enum Error {
     /// A socket.
     #[error(transparent)]
     Socket(#[from] sockets::Error),
+    /// A hardware address.
+    #[error(transparent)]
+    Mac(#[from] net::MacError),
     /// Descriptors or threads.
     #[error("setting up {what}: {source}")]
     Io {
@@ -63,15 +72,26 @@ fn setting_up(what: &'static str) -> impl Fn(io::Error) -> Error {
 
 /// The host's side of a machine; outlives resets.
 pub struct Host {
-    disks: Arc<Traffic>,
+    display: Option<Arc<Display>>,
+    disks: Arc<block::Traffic>,
+    net: Arc<net::Traffic>,
     _terminal: Option<RawTerminal>,
 }
 
 impl Host {
-    /// Connects the serial port, which interrupts through `line`.
+    /// Connects the serial port, which interrupts through `line`, and opens the display socket.
     pub fn open(config: &MachineConfig, line: EventFd, commands: &Sender<Command>) -> Result<(Self, Serial), Error> {
+        let failed = setting_up("the display");
+        let display = match &config.display {
+            Some(shown) => {
+                let display = Display::new(shown.width, shown.height).map_err(&failed)?;
+                display.listen(sockets::listen_packets(&shown.socket)?).map_err(&failed)?;
+                Some(display)
+            }
+            None => None,
+        };
         let (serial, terminal) = open_serial(&config.serial, line, commands)?;
-        Ok((Self { disks: Arc::default(), _terminal: terminal }, serial))
+        Ok((Self { display, disks: Arc::default(), net: Arc::default(), _terminal: terminal }, serial))
     }
 
     /// Makes the devices, in the order of their slots.
@@ -83,25 +103,57 @@ impl Host {
             let block = Block::new(file, disk.readonly, &serial, self.disks.clone()).map_err(setting_up("a disk"))?;
             devices.push(Box::new(block));
         }
+        if let Some(display) = &self.display {
+            devices.push(Box::new(Gpu::new(display.clone())));
+            devices.push(Box::new(Input::keyboard(display.keyboard(), display.clone())));
+            devices.push(Box::new(Input::tablet(display.tablet())));
+        }
+        if let Some(net) = &config.net {
+            devices.push(Box::new(self.network(net)?));
+        }
+        devices.push(Box::new(Rng::new()));
+        if let Some(vsock) = &config.vsock {
+            let socket = vsock.socket.clone();
+            devices.push(Box::new(Vsock::new(vsock.cid, socket).map_err(setting_up("the vsock"))?));
+        }
         Ok(devices)
+    }
+
+    fn network(&self, config: &NetConfig) -> Result<Net, Error> {
+        let failed = setting_up("the network");
+        let backend = match &config.backend {
+            NetBackend::Stream(endpoint) => Backend::stream(sockets::connect_stream(endpoint)?),
+            NetBackend::Tap(name) => Backend::tap(name).map_err(&failed)?,
+        };
+        let mac = match &config.mac {
+            Some(text) => net::parse_mac(text)?,
+            None => net::random_mac().map_err(&failed)?,
+        };
+        Net::new(backend, mac, self.net.clone()).map_err(failed)
     }
 
     /// Takes pictures of the screen.
     pub fn screenshot(&self) -> Screenshot {
-        Arc::new(|| None)
+        let display = self.display.clone();
+        Arc::new(move || display.as_ref()?.screenshot())
     }
 
     /// The picture's size, while one is shown.
     pub fn screen_size(&self) -> Option<(u32, u32)> {
-        None
+        self.display.as_ref()?.size()
     }
 
     /// What the devices did.
     pub fn counters(&self) -> Counters {
+        let display = self.display.as_ref();
         Counters {
+            vcpu_exits: Vec::new(),
+            frames: display.map_or(0, |display| display.frames()),
             disk_read_bytes: self.disks.read.load(Ordering::Relaxed),
             disk_written_bytes: self.disks.written.load(Ordering::Relaxed),
-            ..Counters::default()
+            net_sent_bytes: self.net.sent.load(Ordering::Relaxed),
+            net_received_bytes: self.net.received.load(Ordering::Relaxed),
+            display_clients: display.map_or(0, |display| u32::try_from(display.clients()).unwrap_or(u32::MAX)),
         }
     }
 }
