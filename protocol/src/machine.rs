@@ -249,7 +249,9 @@ mod tests {
 
     #[test]
     fn a_size_is_read_in_powers_of_1024_and_written_back_the_same() {
-        for (text, bytes) in [("0", 0), ("512", 512), ("4K", 4096), ("1G", 1 << 30), ("512MiB", 512 << 20), ("2t", 2 << 40)] {
+        for (text, bytes) in
+            [("0", 0), ("512", 512), ("4K", 4096), ("1G", 1 << 30), ("512MiB", 512 << 20), ("2t", 2 << 40)]
+        {
             let size: ByteSize = text.parse().unwrap();
             assert_eq!(size.0, bytes, "{text}");
             assert_eq!(size.to_string().parse::<ByteSize>().unwrap(), size);

@@ -1,0 +1,67 @@
+# Yunju: everything a developer types. Each target sets up what it needs and is quick when nothing changed.
+
+SHELL := /bin/bash
+export YUNJU_CACHE ?= $(HOME)/.cache/yunju
+# Which image `make run` boots, and where the browser finds it.
+IMAGE ?= desktop
+PORT ?= 8080
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-host test-native test-pages test-lab lint bench images build deps setup clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+run: ## Build everything, boot a desktop and print where to open it (IMAGE=desktop|card, PORT=8080)
+	@ci/setup run images lab
+	@$(MAKE) --no-print-directory build
+	@images/build $(IMAGE)
+	@ci/start --image $(IMAGE) --port $(PORT)
+
+test: ## All tests, all three tiers
+	@ci/setup
+	@$(MAKE) --no-print-directory deps lint test-host test-native test-pages test-lab
+
+test-host: ## Tier 1: parsers, encoders, devices, store, API
+	cargo test --workspace --lib --bins --examples --locked
+	cargo test -p yunju-vnc-proxy -p yunju-manager -p yunju -p yunju-protocol --tests --locked
+
+test-native: ## Tier 2: the monitor with probe guests on this host's /dev/kvm
+	cargo test -p yunju-vmm --tests --locked
+
+test-pages: build ## Tiers 1 and 2 in a browser: the pages and the whole pipeline with the card guest
+	images/build card
+	cd tests && node --test --test-concurrency=1 pages/
+
+test-lab: build ## Tier 3: Debian desktops under real KVM in the nested lab
+	images/build minimal desktop
+	ci/lab build
+	cd tests && node --test --test-concurrency=1 lab/
+
+lint: deps ## Formatting, clippy, shellcheck
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cd images/probe && cargo fmt --check && cargo clippy --release --locked -- -D warnings
+	shellcheck ci/setup ci/lab ci/start ci/serve .ci/run images/build
+
+bench: build ## Measure against named peers; ONLY=boot for one group
+	@ci/setup
+	images/build minimal desktop card
+	tests/bench/run $(ONLY)
+
+images: ## Build all guest images
+	@ci/setup images
+	images/build
+
+build: deps ## Release binaries
+	cargo build --release --workspace --locked
+
+deps: manager/web/node_modules/.package-lock.json tests/node_modules/.package-lock.json
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+clean: ## Remove what was built here (the cache of images and the lab stays: rm -r $$YUNJU_CACHE)
+	cargo clean
+	rm -rf images/probe/target manager/web/node_modules tests/node_modules tests/artefacts
