@@ -1,1 +1,20 @@
-//! To be written.
+//! The service behind `yunju serve`: users, desktops, images, and the processes that run them.
+//!
+//! * [`store`]: what is remembered. * [`machines`]: what runs. * [`images`], [`folder`], [`disks`]: what is on disk.
+//! * [`api`]: HTTP for programs; [`web`]: pages for people; [`edge`]: the way from a browser to a desktop's proxy.
+//! * [`serve`]: all of it, listening. * [`model`], [`http`]: for clients.
+
+pub mod api;
+pub mod auth;
+pub mod disks;
+pub mod edge;
+pub mod folder;
+pub mod http;
+pub mod images;
+pub mod machines;
+pub mod model;
+pub mod names;
+pub mod serve;
+pub mod service;
+pub mod store;
+pub mod web;

@@ -1,0 +1,229 @@
+//! Desktops: made, started, looked at, stopped, deleted.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::access::Caller;
+use super::problem::Refusal;
+use super::{Body, Query};
+use crate::folder::Folder;
+use crate::http;
+use crate::model::{self, Desktop, NewDesktop, Stop};
+use crate::service::Service;
+use crate::store;
+
+type Shared = State<Arc<Service>>;
+
+/// A screenshot may have this many bytes.
+const SCREENSHOT_LIMIT: usize = 64 << 20;
+
+/// One answer holds this much of a log.
+const LOG_PIECE: u64 = 1 << 20;
+
+pub async fn list(State(service): Shared, caller: Caller) -> Result<Json<Vec<Desktop>>, Refusal> {
+    let desktops = service.store.desktops(caller.sees())?;
+    Ok(Json(desktops.into_iter().map(|desktop| service.show(desktop)).collect()))
+}
+
+pub async fn show(
+    State(service): Shared,
+    caller: Caller,
+    Path(desktop): Path<String>,
+) -> Result<Json<Desktop>, Refusal> {
+    let desktop = caller.desktop(&service, &desktop)?;
+    Ok(Json(service.show(desktop)))
+}
+
+pub async fn create(
+    State(service): Shared,
+    caller: Caller,
+    Body(new): Body<NewDesktop>,
+) -> Result<(StatusCode, Json<Desktop>), Refusal> {
+    let owner = owner(&service, &caller, &new)?;
+    // work that goes on although the caller goes away: what is begun is finished
+    let work = service.clone();
+    let made = tokio::spawn(async move {
+        let desktop = work.create_desktop(&new, &owner).await?;
+        if new.start {
+            work.machines.start(desktop.id).await?;
+        }
+        Ok::<_, Refusal>(work.show(desktop))
+    });
+    let desktop = made.await.map_err(|panic| Refusal::internal(panic.to_string()))??;
+    Ok((StatusCode::CREATED, Json(desktop)))
+}
+
+/// Whose the new desktop shall be, and whether the caller may say so.
+fn owner(service: &Service, caller: &Caller, new: &NewDesktop) -> Result<store::User, Refusal> {
+    if !caller.is_admin() && (new.memory.is_some() || new.cpus.is_some()) {
+        return Err(Refusal::forbidden("only an admin chooses memory and processors"));
+    }
+    match (&new.owner, caller.user()) {
+        (None, Some(user)) => Ok(user.clone()),
+        (Some(owner), Some(user)) if *owner == user.name => Ok(user.clone()),
+        (Some(owner), _) if caller.is_admin() => {
+            service.store.user_named(owner)?.ok_or_else(|| Refusal::not_found("user", owner))
+        }
+        (Some(_), _) => Err(Refusal::forbidden("only an admin makes desktops for others")),
+        // on the host `yunju create alice` is meant for alice
+        (None, None) => service.store.user_named(&new.name)?.ok_or_else(|| {
+            Refusal::invalid(format!("no user is called `{}`: say with --owner whose the desktop is", new.name))
+        }),
+    }
+}
+
+pub async fn remove(
+    State(service): Shared,
+    caller: Caller,
+    Path(desktop): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    let desktop = caller.desktop(&service, &desktop)?;
+    let removed = tokio::spawn(async move { service.delete_desktop(&desktop).await });
+    removed.await.map_err(|panic| Refusal::internal(panic.to_string()))??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub async fn start(
+    State(service): Shared,
+    caller: Caller,
+    Path(desktop): Path<String>,
+) -> Result<(StatusCode, Json<Desktop>), Refusal> {
+    let desktop = caller.desktop(&service, &desktop)?;
+    service.machines.start(desktop.id).await?;
+    accepted(&service, &caller, &desktop)
+}
+
+pub async fn stop(
+    State(service): Shared,
+    caller: Caller,
+    Path(desktop): Path<String>,
+    Body(stop): Body<Stop>,
+) -> Result<(StatusCode, Json<Desktop>), Refusal> {
+    let desktop = caller.desktop(&service, &desktop)?;
+    service.machines.stop(desktop.id, stop.force, patience(&stop))?;
+    accepted(&service, &caller, &desktop)
+}
+
+pub async fn restart(
+    State(service): Shared,
+    caller: Caller,
+    Path(desktop): Path<String>,
+    Body(stop): Body<Stop>,
+) -> Result<(StatusCode, Json<Desktop>), Refusal> {
+    let desktop = caller.desktop(&service, &desktop)?;
+    service.machines.stop(desktop.id, stop.force, patience(&stop))?;
+    let (work, id) = (service.clone(), desktop.id);
+    tokio::spawn(async move {
+        work.machines.ended(id).await;
+        if let Err(error) = work.machines.start(id).await {
+            tracing::warn!(desktop = %id, %error, "not restarted");
+        }
+    });
+    accepted(&service, &caller, &desktop)
+}
+
+fn patience(stop: &Stop) -> Option<Duration> {
+    stop.timeout.map(|seconds| Duration::from_secs(seconds.min(3600).into()))
+}
+
+fn accepted(
+    service: &Service,
+    caller: &Caller,
+    desktop: &store::Desktop,
+) -> Result<(StatusCode, Json<Desktop>), Refusal> {
+    let desktop = caller.desktop(service, &desktop.id.to_string())?;
+    Ok((StatusCode::ACCEPTED, Json(service.show(desktop))))
+}
+
+pub async fn screenshot(
+    State(service): Shared,
+    caller: Caller,
+    Path(desktop): Path<String>,
+) -> Result<Response, Refusal> {
+    let desktop = caller.desktop(&service, &desktop)?;
+    if service.machines.state(desktop.id) == model::State::Stopped {
+        return Err(Refusal::conflict(format!("`{}` does not run: start it first", desktop.name)));
+    }
+    let control = Folder::of(&service.data, desktop.id).run_file("control.sock");
+    let timeout = Duration::from_secs(10);
+    match http::fetch(&control, Method::GET, "/machine/screenshot", SCREENSHOT_LIMIT, timeout).await? {
+        (StatusCode::OK, png) => {
+            let headers = [(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "no-store")];
+            Ok((headers, png).into_response())
+        }
+        (StatusCode::NOT_FOUND, _) => Err(Refusal::conflict(format!("`{}` shows no picture yet", desktop.name))),
+        (status, _) => Err(Refusal::upstream(format!("the machine answers {status}"))),
+    }
+}
+
+/// `?source=serial&offset=0`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogQuery {
+    #[serde(default)]
+    source: LogSource,
+    /// Bytes from the start of the file; the last [`LOG_PIECE`] of it if absent.
+    offset: Option<u64>,
+}
+
+/// Whose words.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LogSource {
+    #[default]
+    Serial,
+    Vmm,
+    Proxy,
+    Passt,
+}
+
+impl LogSource {
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Serial => "serial.log",
+            Self::Vmm => "vmm.log",
+            Self::Proxy => "proxy.log",
+            Self::Passt => "passt.log",
+        }
+    }
+}
+
+pub async fn logs(
+    State(service): Shared,
+    caller: Caller,
+    Path(desktop): Path<String>,
+    Query(query): Query<LogQuery>,
+) -> Result<Response, Refusal> {
+    let desktop = caller.desktop(&service, &desktop)?;
+    let path = Folder::of(&service.data, desktop.id).file(query.source.file());
+    let read = tokio::task::spawn_blocking(move || piece(&path, query.offset)).await;
+    let read = read.map_err(|panic| Refusal::internal(panic.to_string()))?;
+    let (bytes, next) = read.map_err(|error| Refusal::internal(format!("{}: {error}", query.source.file())))?;
+    let headers = [
+        (header::CONTENT_TYPE.as_str(), "application/octet-stream".to_owned()),
+        ("yunju-next-offset", next.to_string()),
+        (header::CACHE_CONTROL.as_str(), "no-store".to_owned()),
+    ];
+    Ok((headers, bytes).into_response())
+}
+
+/// Bytes of a log from `offset` on, and where they end. A log that became shorter began anew.
+fn piece(path: &std::path::Path, offset: Option<u64>) -> std::io::Result<(Vec<u8>, u64)> {
+    let mut file = match std::fs::File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        opened => opened?,
+    };
+    let length = file.metadata()?.len();
+    let start = offset.map_or(length.saturating_sub(LOG_PIECE), |offset| if offset > length { 0 } else { offset });
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    let count = file.take(LOG_PIECE).read_to_end(&mut bytes)?;
+    Ok((bytes, start + count as u64))
+}

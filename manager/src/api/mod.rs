@@ -1,0 +1,100 @@
+//! HTTP: the API under `/v1`, the way to a desktop's screen, the pages. The same for browsers and for
+//! the local socket; [`access`] tells them apart.
+//!
+//! | request | who | answer |
+//! |---|---|---|
+//! | `GET /v1/health` | anybody | [`crate::model::Health`] |
+//! | `POST /v1/session` | anybody | logs in: a cookie and the [`crate::model::User`] |
+//! | `GET`, `DELETE /v1/session` | logged in | the user; logs out |
+//! | `POST /v1/session/password` | logged in | changes the own password |
+//! | `GET`, `POST /v1/users` | admin | all users; adds one and answers a one-time password |
+//! | `DELETE /v1/users/{name}` | admin | deletes a user who owns no desktop |
+//! | `POST /v1/users/{name}/password` | admin | a new one-time password |
+//! | `GET /v1/images` | user | all images |
+//! | `GET`, `POST /v1/desktops` | user | the desktops one sees; makes one |
+//! | `GET`, `DELETE /v1/desktops/{desktop}` | owner, admin | shows, deletes; `{desktop}` is its name or id |
+//! | `POST /v1/desktops/{desktop}/start`, `/stop`, `/restart` | owner, admin | 202 and the desktop |
+//! | `GET /v1/desktops/{desktop}/screenshot` | owner, admin | `image/png` |
+//! | `GET /v1/desktops/{desktop}/logs?source=serial&offset=0` | owner, admin | bytes from there on; `yunju-next-offset` |
+//! | `GET /v1/desktops/{desktop}/console` | owner, admin | upgrade to `yunju-console`: the serial port's bytes, both ways |
+//! | `GET /desktops/{desktop}/ws` | owner, admin | websocket: RFB |
+//!
+//! Refusals are [`crate::model::Problem`]s.
+
+pub mod access;
+mod console;
+mod desktops;
+pub mod problem;
+mod session;
+mod users;
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, State};
+use axum::http::{StatusCode, Uri};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router, middleware};
+
+use crate::service::Service;
+use crate::{edge, model, web};
+use access::{Caller, Peer};
+use problem::Refusal;
+
+/// A body in JSON.
+#[derive(Debug, FromRequest)]
+#[from_request(via(axum::Json), rejection(Refusal))]
+struct Body<T>(T);
+
+/// What follows the `?`.
+#[derive(Debug, FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Refusal))]
+struct Query<T>(T);
+
+/// Everything that the service answers.
+pub fn router(service: Arc<Service>) -> Router {
+    Router::new()
+        .route("/v1/health", get(health))
+        .route("/v1/session", get(session::show).post(session::login).delete(session::logout))
+        .route("/v1/session/password", post(session::change_password))
+        .route("/v1/users", get(users::list).post(users::add))
+        .route("/v1/users/{name}", delete(users::remove))
+        .route("/v1/users/{name}/password", post(users::reset_password))
+        .route("/v1/images", get(images))
+        .route("/v1/desktops", get(desktops::list).post(desktops::create))
+        .route("/v1/desktops/{desktop}", get(desktops::show).delete(desktops::remove))
+        .route("/v1/desktops/{desktop}/start", post(desktops::start))
+        .route("/v1/desktops/{desktop}/stop", post(desktops::stop))
+        .route("/v1/desktops/{desktop}/restart", post(desktops::restart))
+        .route("/v1/desktops/{desktop}/screenshot", get(desktops::screenshot))
+        .route("/v1/desktops/{desktop}/logs", get(desktops::logs))
+        .route("/v1/desktops/{desktop}/console", get(console::attach))
+        .route("/desktops/{desktop}/ws", get(edge::websocket))
+        .merge(web::router())
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(service.clone(), access::own_pages_only))
+        .layer(middleware::from_fn(web::security_headers))
+        .layer(DefaultBodyLimit::max(64 << 10))
+        .with_state(service)
+}
+
+async fn health(State(service): State<Arc<Service>>, peer: axum::extract::ConnectInfo<Peer>) -> Json<model::Health> {
+    let local = matches!(peer.0, Peer::Local(_));
+    Json(model::Health {
+        status: "ok".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        url: local.then(|| service.url.clone()),
+    })
+}
+
+async fn images(State(service): State<Arc<Service>>, _: Caller) -> Result<Json<Vec<model::Image>>, Refusal> {
+    Ok(Json(crate::images::list(&service.images)?))
+}
+
+async fn unknown(uri: Uri) -> Refusal {
+    Refusal::not_found("page", uri.path())
+}
+
+async fn wrong_method() -> (StatusCode, Refusal) {
+    (StatusCode::METHOD_NOT_ALLOWED, Refusal::invalid("this cannot be done here"))
+}

@@ -1,0 +1,146 @@
+//! Refusals: one clear sentence for people, one word for programs.
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::model::Problem;
+use crate::{folder, http, images, machines, names, store};
+
+/// A request that is not carried out.
+#[derive(Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    retry_after: Option<u64>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), retry_after: None }
+    }
+
+    /// 400: the request makes no sense.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", detail)
+    }
+
+    /// 401: who asks?
+    pub fn login_needed() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "login_needed", "log in first")
+    }
+
+    /// 403: not for this caller.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// 403: a one-time password opens nothing else.
+    pub fn password_change_needed() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "password_change_needed", "choose a password of your own first")
+    }
+
+    /// 404
+    pub fn not_found(what: &str, name: &str) -> Self {
+        let name: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {what} called `{name}`"))
+    }
+
+    /// 409: not in this state.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", detail)
+    }
+
+    /// 429
+    pub fn too_many(seconds: u64) -> Self {
+        let detail = format!("too many failed attempts: try again in {seconds} s");
+        Self { retry_after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", detail) }
+    }
+
+    /// 502: a process of ours does not do its part.
+    pub fn upstream(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "machine", detail)
+    }
+
+    /// 500: the host does not do its part.
+    pub fn internal(detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        tracing::error!(%detail, "request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let problem = Problem { status: self.status.as_u16(), code: self.code.to_owned(), detail: self.detail };
+        let mut response = (self.status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+impl From<store::Error> for Refusal {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Exists { .. } | store::Error::OwnsDesktops(_) => Self::conflict(error.to_string()),
+            error => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<machines::Error> for Refusal {
+    fn from(error: machines::Error) -> Self {
+        match error {
+            machines::Error::Store(error) => error.into(),
+            machines::Error::Image(error) => error.into(),
+            machines::Error::Gone => Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
+            machines::Error::Stopping | machines::Error::ImageChanged(_) => Self::conflict(error.to_string()),
+            error => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<images::Error> for Refusal {
+    fn from(error: images::Error) -> Self {
+        match error {
+            images::Error::Missing { .. } => Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
+            error => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<names::NameError> for Refusal {
+    fn from(error: names::NameError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<http::Error> for Refusal {
+    fn from(error: http::Error) -> Self {
+        Self::upstream(error.to_string())
+    }
+}
+
+impl From<folder::Error> for Refusal {
+    fn from(error: folder::Error) -> Self {
+        Self::internal(error.to_string())
+    }
+}
+
+impl From<JsonRejection> for Refusal {
+    fn from(rejection: JsonRejection) -> Self {
+        Self { status: rejection.status(), ..Self::invalid(rejection.body_text()) }
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::invalid(rejection.body_text())
+    }
+}

@@ -1,0 +1,142 @@
+//! The way from a browser to a desktop's proxy: the websocket handshake is checked here and answered
+//! by the proxy, then bytes pass unseen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use tokio::io::copy_bidirectional_with_sizes;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use uuid::Uuid;
+
+use crate::api::access::Caller;
+use crate::api::problem::Refusal;
+use crate::folder::Folder;
+use crate::http;
+use crate::model;
+use crate::service::{Revoked, Service};
+
+/// What of a handshake reaches the proxy and comes back; no cookie, no origin.
+const PASSED: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::UPGRADE,
+    header::SEC_WEBSOCKET_KEY,
+    header::SEC_WEBSOCKET_VERSION,
+    header::SEC_WEBSOCKET_PROTOCOL,
+    header::SEC_WEBSOCKET_EXTENSIONS,
+    header::SEC_WEBSOCKET_ACCEPT,
+];
+
+/// Bytes that wait in each direction when the other side is slower.
+const BUFFER: usize = 64 << 10;
+
+/// `GET /desktops/{desktop}/ws`
+pub async fn websocket(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    Path(desktop): Path<String>,
+    mut request: Request,
+) -> Result<Response, Refusal> {
+    let desktop = caller.desktop(&service, &desktop)?;
+    let asked = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    if !asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
+        return Err(Refusal::invalid("this address is for a websocket"));
+    }
+    if service.machines.state(desktop.id) == model::State::Stopped {
+        return Err(Refusal::conflict(format!("`{}` does not run: start it first", desktop.name)));
+    }
+    let grant = Grant::new(&service, &caller, desktop.id);
+    let socket = Folder::of(&service.data, desktop.id).run_file("websocket.sock");
+    let mut onward = hyper::Request::new(Full::<Bytes>::default());
+    pass(request.headers(), onward.headers_mut());
+    onward.headers_mut().insert(header::HOST, header::HeaderValue::from_static("localhost"));
+    let answer = tokio::time::timeout(Duration::from_secs(10), http::send(&socket, onward)).await;
+    let mut answer = answer.map_err(|_| Refusal::upstream("the desktop's proxy does not answer"))??;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Refusal::upstream(format!("the desktop's proxy answers {}", answer.status())));
+    }
+    let (browser, proxy) = (hyper::upgrade::on(&mut request), hyper::upgrade::on(&mut answer));
+    tokio::spawn(async move {
+        let (Ok(browser), Ok(proxy)) = tokio::join!(browser, proxy) else { return };
+        let (mut browser, mut proxy) = (TokioIo::new(browser), TokioIo::new(proxy));
+        tokio::select! {
+            _ = copy_bidirectional_with_sizes(&mut browser, &mut proxy, BUFFER, BUFFER) => {}
+            () = grant.ended() => {}
+        }
+    });
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    pass(answer.headers(), response.headers_mut());
+    Ok(response)
+}
+
+fn pass(from: &HeaderMap, to: &mut HeaderMap) {
+    for name in &PASSED {
+        for value in from.get_all(name) {
+            to.append(name, value.clone());
+        }
+    }
+}
+
+/// A caller's right to an open stream, which can end before the stream does.
+#[derive(Debug)]
+pub struct Grant {
+    desktop: Uuid,
+    session: Option<(Vec<u8>, Uuid, Timestamp)>,
+    revoked: Receiver<Revoked>,
+}
+
+impl Grant {
+    /// Begins before the stream, so that nothing is missed.
+    pub fn new(service: &Service, caller: &Caller, desktop: Uuid) -> Self {
+        let session = match caller {
+            Caller::Local => None,
+            Caller::Session(session) => Some((session.token_hash.clone(), session.user.id, session.expires)),
+        };
+        Self { desktop, session, revoked: service.revoked.subscribe() }
+    }
+
+    /// Waits for the end of the right.
+    pub async fn ended(mut self) {
+        let left = self.session.as_ref().map(|(_, _, expires)| {
+            let seconds = expires.as_second() - Timestamp::now().as_second();
+            Duration::from_secs(seconds.max(0).unsigned_abs())
+        });
+        let expiry = async {
+            match left {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        };
+        let revocation = async {
+            loop {
+                match self.revoked.recv().await {
+                    Ok(what) if !concerns(&what, self.desktop, self.session.as_ref()) => {}
+                    // a revocation may be among those missed: the browser comes back if it still may
+                    Ok(_) | Err(RecvError::Lagged(_) | RecvError::Closed) => return,
+                }
+            }
+        };
+        tokio::select! {
+            () = expiry => {}
+            () = revocation => {}
+        }
+    }
+}
+
+fn concerns(what: &Revoked, desktop: Uuid, session: Option<&(Vec<u8>, Uuid, Timestamp)>) -> bool {
+    match what {
+        Revoked::Desktop(id) => *id == desktop,
+        Revoked::Session(hash) => session.is_some_and(|(own, _, _)| own == hash),
+        Revoked::User(user, keep) => {
+            session.is_some_and(|(own, id, _)| id == user && keep.as_ref().is_none_or(|keep| keep != own))
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Where a desktop's files are (docs/architecture.md, "A desktop's folder").
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use crate::disks;
+use crate::images::Image;
+
+/// The socket paths below a data folder must fit `sockaddr_un`: 107 bytes, of which
+/// `/desktops/<36 characters>/run/websocket.sock` takes 66.
+pub const LONGEST_DATA_PATH: usize = 107 - 66;
+
+/// A desktop's folder could not be made or removed.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing} {path}: {error}", path = path.display())]
+pub struct Error {
+    doing: &'static str,
+    path: PathBuf,
+    error: io::Error,
+}
+
+/// The folder of one desktop.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// The folder of desktop `id`, which need not exist.
+    pub fn of(data: &Path, id: Uuid) -> Self {
+        Self { path: data.join("desktops").join(id.to_string()) }
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file that lives as long as the desktop.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Where sockets and the process record live while the machine runs.
+    pub fn run(&self) -> PathBuf {
+        self.path.join("run")
+    }
+
+    /// A file or socket that lives as long as the machine.
+    pub fn run_file(&self, name: &str) -> PathBuf {
+        self.run().join(name)
+    }
+
+    /// The desktop's copy of the image's disk number `index`.
+    pub fn disk(&self, index: usize) -> PathBuf {
+        self.file(&format!("disk-{index}.img"))
+    }
+
+    /// Makes the folder with its own copies of the image's writable disks. It appears under its name
+    /// only when it is whole.
+    pub fn create(&self, image: &Image) -> Result<(), Error> {
+        self.create_whole(image).map_err(|error| Error { doing: "cannot make", path: self.path.clone(), error })
+    }
+
+    fn create_whole(&self, image: &Image) -> io::Result<()> {
+        let unfinished = self.path.with_extension("new");
+        remove(&unfinished)?;
+        private_folder(&unfinished)?;
+        let made = (|| {
+            for (index, disk) in image.manifest.disks.iter().enumerate().filter(|(_, disk)| !disk.readonly) {
+                let copy = unfinished.join(format!("disk-{index}.img"));
+                disks::copy_sparse(&image.folder.join(&disk.path), &copy)?;
+            }
+            fs::rename(&unfinished, &self.path)?;
+            fs::File::open(self.path.parent().unwrap_or(&self.path))?.sync_all()
+        })();
+        if made.is_err() {
+            remove(&unfinished)?;
+        }
+        made
+    }
+
+    /// Removes the folder with everything in it. It is no longer found under its name while it goes.
+    pub fn remove(&self) -> Result<(), Error> {
+        self.remove_whole().map_err(|error| Error { doing: "cannot remove", path: self.path.clone(), error })
+    }
+
+    fn remove_whole(&self) -> io::Result<()> {
+        let going = self.path.with_extension("old");
+        match fs::rename(&self.path, &going) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            moved => moved?,
+        }
+        remove(&going)
+    }
+
+    /// Makes an empty `run/`, replacing what a machine before left.
+    pub fn prepare_run(&self) -> io::Result<()> {
+        self.remove_run()?;
+        private_folder(&self.run())
+    }
+
+    /// Removes `run/`.
+    pub fn remove_run(&self) -> io::Result<()> {
+        remove(&self.run())
+    }
+}
+
+fn private_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Desktop folders under `data`: the whole ones by id, and leftovers of interrupted work.
+pub fn scan(data: &Path) -> io::Result<(Vec<Uuid>, Vec<PathBuf>)> {
+    let (mut whole, mut leftovers) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(data.join("desktops"))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        match (Uuid::parse_str(name), name.rsplit_once('.')) {
+            (Ok(id), _) => whole.push(id),
+            (_, Some((id, "new" | "old"))) if Uuid::parse_str(id).is_ok() => leftovers.push(path),
+            _ => {}
+        }
+    }
+    Ok((whole, leftovers))
+}
+
+/// Removes a leftover found by [`scan`].
+pub fn remove_leftover(path: &Path) -> io::Result<()> {
+    remove(path)
+}

@@ -1,0 +1,252 @@
+//! The bodies of the HTTP API, for those who answer and those who ask.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use yunju_protocol::machine::ByteSize;
+
+/// What a user may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// Their own desktops.
+    User,
+}
+
+impl Role {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::User => "user",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let role = [Self::Admin, Self::User].into_iter().find(|role| role.as_str() == text);
+        role.ok_or_else(|| format!("`{text}` is no role: write admin or user"))
+    }
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// What they log in with.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// They have yet to choose a password of their own.
+    pub must_change_password: bool,
+    /// When they were added.
+    pub created: Timestamp,
+}
+
+/// `POST /v1/users`
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewUser {
+    /// What they log in with.
+    pub name: String,
+    /// What they may do.
+    #[serde(default = "plain_user")]
+    pub role: Role,
+}
+
+fn plain_user() -> Role {
+    Role::User
+}
+
+/// A password that works until its user has logged in and chosen another.
+#[derive(Serialize, Deserialize)]
+pub struct OneTimePassword {
+    /// Whose.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// Shown once, stored nowhere.
+    pub password: String,
+}
+
+/// `POST /v1/session`
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// The user's name.
+    pub name: String,
+    /// Their password.
+    pub password: String,
+}
+
+/// `POST /v1/session/password`
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordChange {
+    /// The password until now.
+    pub current: String,
+    /// The one from now on, at least 8 characters.
+    pub new: String,
+}
+
+/// Whether a desktop's machine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It does not.
+    Stopped,
+    /// Its processes are being made.
+    Starting,
+    /// It does.
+    Running,
+    /// The guest was asked to shut down.
+    Stopping,
+}
+
+impl State {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A desktop: what a person owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desktop {
+    /// Never changes.
+    pub id: Uuid,
+    /// What people call it.
+    pub name: String,
+    /// Whose it is.
+    pub owner: String,
+    /// Whether its machine runs.
+    pub state: State,
+    /// How the machine last ended, unless it was started since.
+    pub ended: Option<Ended>,
+    /// What it was made from.
+    pub image: String,
+    /// The image's digest then.
+    pub image_digest: String,
+    /// Guest memory in bytes.
+    pub memory: u64,
+    /// Virtual processors.
+    pub cpus: u8,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// How a machine ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// When it was noticed.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+    /// Nobody wanted it.
+    pub failed: bool,
+}
+
+/// `POST /v1/desktops`
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewDesktop {
+    /// What people call it.
+    pub name: String,
+    /// What it is made from.
+    pub image: String,
+    /// Whose it is; the caller's own if absent. Only an admin names another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Guest memory instead of the image's. Only an admin chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+    /// Processors instead of the image's. Only an admin chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u8>,
+    /// Start it when it is made.
+    #[serde(default)]
+    pub start: bool,
+}
+
+/// `POST /v1/desktops/{desktop}/stop` and `…/restart`
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// Do not ask the guest, end the machine at once.
+    #[serde(default)]
+    pub force: bool,
+    /// Seconds that the guest gets to shut down; the service's own limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u32>,
+}
+
+/// What a desktop can be made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Its name.
+    pub name: String,
+    /// What it is, for people.
+    pub description: String,
+    /// What it was built from.
+    pub digest: String,
+    /// When it was built.
+    pub created: Option<Timestamp>,
+    /// Guest memory in bytes that a desktop gets.
+    pub memory: u64,
+    /// Virtual processors that a desktop gets.
+    pub cpus: u8,
+    /// It has a screen.
+    pub display: bool,
+    /// It has a network interface.
+    pub net: bool,
+    /// Why it cannot be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// `GET /v1/health`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Health {
+    /// `ok`
+    pub status: String,
+    /// Of the program.
+    pub version: String,
+    /// Where browsers reach it. Told on the local socket only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// Why a request was not carried out (RFC 9457, `application/problem+json`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: u16,
+    /// A word for programs.
+    pub code: String,
+    /// One sentence for people.
+    pub detail: String,
+}

@@ -1,0 +1,168 @@
+//! The whole service, listening: `yunju serve`.
+
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::api::access::Peer;
+use crate::folder::LONGEST_DATA_PATH;
+use crate::machines::{Limits, Machines, Programs};
+use crate::service::Service;
+use crate::store::Store;
+use crate::{api, machines, store};
+
+/// The local socket's name in the data folder.
+pub const SOCKET: &str = "yunju.sock";
+
+/// How the service is to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Everything that lasts.
+    pub data: PathBuf,
+    /// Where browsers connect.
+    pub listen: SocketAddr,
+    /// Where images are.
+    pub images: PathBuf,
+    /// What machines consist of.
+    pub programs: Programs,
+    /// How long things may take.
+    pub limits: Limits,
+    /// End all machines when the service ends.
+    pub stop_machines: bool,
+}
+
+/// Why the service does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Socket paths would be too long.
+    #[error("the data folder's path {path} has {length} bytes, sockets in it allow {LONGEST_DATA_PATH}: choose a shorter one with --data", path = .0.display(), length = .0.as_os_str().len())]
+    LongPath(PathBuf),
+    /// Another service has the data.
+    #[error("another `yunju serve` uses {path}: stop it, or choose another folder with --data", path = .0.display())]
+    InUse(PathBuf),
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// What was asked for.
+        address: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The system refuses something else.
+    #[error("{doing} {path}: {error}", path = path.display())]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// What was left of machines.
+    #[error(transparent)]
+    Machines(#[from] machines::Error),
+}
+
+/// Runs the service until SIGINT or SIGTERM. `ready` is told the address when browsers can connect.
+pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error> {
+    let mut signals = Signals::new().map_err(|error| system("cannot watch signals for", &options.data, error))?;
+    let data = prepare(&options.data)?;
+    let _lock = lock(&data)?;
+    let listen = |error| Error::Listen { address: options.listen.to_string(), error };
+    let browsers = TcpListener::bind(options.listen).await.map_err(listen)?;
+    let url = format!("http://{}", browsers.local_addr().map_err(listen)?);
+
+    let store = Arc::new(Store::open(&data.join("yunju.sqlite"))?);
+    let machines = Machines::new(store.clone(), data.clone(), options.programs, options.limits);
+    machines.recover().await?;
+    let local = bind_local(&data.join(SOCKET))?;
+
+    let service = Arc::new(Service::new(store, machines.clone(), data.clone(), options.images, url.clone()));
+    let app = api::router(service).into_make_service_with_connect_info::<Peer>();
+    tracing::info!(%url, data = %data.display(), "listening");
+    ready(&url);
+    let stop = async {
+        signals.any().await;
+        if options.stop_machines {
+            tracing::info!("stopping all machines; a second signal ends them at once");
+            tokio::select! {
+                () = machines.stop_all() => {}
+                () = signals.any() => machines.kill_all().await,
+            }
+        }
+    };
+    // the pages go on answering while machines stop
+    tokio::select! {
+        () = stop => {}
+        _ = axum::serve(browsers, app.clone()).into_future() => {}
+        _ = axum::serve(local, app).into_future() => {}
+    }
+    let _ = fs::remove_file(data.join(SOCKET));
+    Ok(())
+}
+
+fn system(doing: &'static str, path: &Path, error: io::Error) -> Error {
+    Error::System { doing, path: path.to_owned(), error }
+}
+
+/// Makes the data folder if it is missing and resolves it.
+fn prepare(data: &Path) -> Result<PathBuf, Error> {
+    let folders = DirBuilder::new().recursive(true).mode(0o700).create(data.join("desktops"));
+    folders.map_err(|error| system("cannot make", data, error))?;
+    let data = fs::canonicalize(data).map_err(|error| system("cannot find", data, error))?;
+    if data.as_os_str().len() > LONGEST_DATA_PATH {
+        return Err(Error::LongPath(data));
+    }
+    Ok(data)
+}
+
+/// One service at a time: held as long as the file is open, given back by the kernel whatever happens.
+fn lock(data: &Path) -> Result<File, Error> {
+    let path = data.join("serve.lock");
+    let file = File::create(&path).map_err(|error| system("cannot open", &path, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse(data.to_owned())),
+        Err(TryLockError::Error(error)) => Err(system("cannot lock", &path, error)),
+    }
+}
+
+/// The local socket appears with its permissions, in place of one that a killed service left.
+fn bind_local(path: &Path) -> Result<UnixListener, Error> {
+    let new = path.with_extension("new");
+    let _ = fs::remove_file(&new);
+    let bind = || {
+        let listener = UnixListener::bind(&new)?;
+        fs::set_permissions(&new, Permissions::from_mode(0o600))?;
+        fs::rename(&new, path)?;
+        Ok(listener)
+    };
+    bind().map_err(|error| Error::Listen { address: path.display().to_string(), error })
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What the parts of the service share, and the work that takes several of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, broadcast};
+use uuid::Uuid;
+
+use crate::api::problem::Refusal;
+use crate::auth::{self, Brake};
+use crate::folder::Folder;
+use crate::images::{self, Image};
+use crate::machines::Machines;
+use crate::model;
+use crate::names;
+use crate::store::{self, Store, User};
+
+/// The service.
+#[derive(Debug)]
+pub struct Service {
+    /// What is remembered.
+    pub store: Arc<Store>,
+    /// What runs.
+    pub machines: Machines,
+    /// The data folder.
+    pub data: PathBuf,
+    /// Where images are.
+    pub images: PathBuf,
+    /// Where browsers reach the service.
+    pub url: String,
+    /// Slows guessing down.
+    pub brake: Brake,
+    /// Tells open streams that their right to exist has ended.
+    pub revoked: broadcast::Sender<Revoked>,
+    hashing: Semaphore,
+}
+
+/// What no longer gives access.
+#[derive(Debug, Clone)]
+pub enum Revoked {
+    /// This session.
+    Session(Vec<u8>),
+    /// All sessions of a user but this one.
+    User(Uuid, Option<Vec<u8>>),
+    /// To this desktop, for everybody.
+    Desktop(Uuid),
+}
+
+impl Service {
+    /// Puts the parts together.
+    pub fn new(store: Arc<Store>, machines: Machines, data: PathBuf, images: PathBuf, url: String) -> Self {
+        let (revoked, _) = broadcast::channel(256);
+        // hashing takes 19 MiB and tens of milliseconds each
+        Self { store, machines, data, images, url, brake: Brake::default(), revoked, hashing: Semaphore::new(2) }
+    }
+
+    /// Ends the streams that something gave access to.
+    pub fn revoke(&self, what: Revoked) {
+        let _ = self.revoked.send(what); // no stream may be open
+    }
+
+    /// [`auth::hash_password`] beside the async runtime.
+    pub async fn hash_password(&self, password: String) -> String {
+        self.beside(move || auth::hash_password(&password)).await
+    }
+
+    /// [`auth::verify_password`] beside the async runtime.
+    pub async fn verify_password(&self, password: String, hash: Option<String>) -> bool {
+        self.beside(move || auth::verify_password(&password, hash.as_deref())).await
+    }
+
+    async fn beside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let _permit = self.hashing.acquire().await.expect("the semaphore is never closed");
+        tokio::task::spawn_blocking(work).await.expect("hashing does not panic")
+    }
+
+    /// Makes a stopped desktop for `owner`.
+    pub async fn create_desktop(&self, new: &model::NewDesktop, owner: &User) -> Result<store::Desktop, Refusal> {
+        names::check("desktop", &new.name)?;
+        let image = Image::named(&self.images, &new.image)?;
+        let memory = new.memory.unwrap_or(image.manifest.memory);
+        let cpus = new.cpus.unwrap_or(image.manifest.cpus);
+        images::check_memory(memory).and(images::check_cpus(cpus)).map_err(Refusal::invalid)?;
+        if self.store.desktop_named(&new.name)?.is_some() {
+            return Err(store::Error::Exists { kind: "desktop", name: new.name.clone() }.into());
+        }
+        let id = Uuid::new_v4();
+        let folder = Folder::of(&self.data, id);
+        let (work_folder, work_image) = (folder.clone(), image.clone());
+        let copied = tokio::task::spawn_blocking(move || work_folder.create(&work_image)).await;
+        copied.map_err(|panic| Refusal::internal(panic.to_string()))??;
+        let row = store::NewDesktop {
+            id,
+            name: &new.name,
+            owner: owner.id,
+            image: &image.manifest.name,
+            image_digest: &image.manifest.digest,
+            image_folder: &image.folder,
+            memory: memory.0,
+            cpus,
+        };
+        if let Err(error) = self.store.add_desktop(&row) {
+            folder.remove()?;
+            return Err(error.into());
+        }
+        tracing::info!(desktop = %new.name, owner = %owner.name, image = %new.image, "desktop created");
+        self.store.desktop(id)?.ok_or_else(|| Refusal::not_found("desktop", &new.name))
+    }
+
+    /// Deletes a desktop with everything in it; a running machine is ended.
+    pub async fn delete_desktop(&self, desktop: &store::Desktop) -> Result<(), Refusal> {
+        // without its row it cannot be started; should we be killed now, the next service removes the rest
+        self.store.delete_desktop(desktop.id)?;
+        self.revoke(Revoked::Desktop(desktop.id));
+        self.machines.stop(desktop.id, true, None)?;
+        self.machines.ended(desktop.id).await;
+        let folder = Folder::of(&self.data, desktop.id);
+        let removed = tokio::task::spawn_blocking(move || folder.remove()).await;
+        removed.map_err(|panic| Refusal::internal(panic.to_string()))??;
+        tracing::info!(desktop = %desktop.name, "desktop deleted");
+        Ok(())
+    }
+
+    /// A desktop as the API shows it.
+    pub fn show(&self, desktop: store::Desktop) -> model::Desktop {
+        model::Desktop {
+            state: self.machines.state(desktop.id),
+            id: desktop.id,
+            name: desktop.name,
+            owner: desktop.owner,
+            ended: desktop.ended.map(|ended| model::Ended { at: ended.at, reason: ended.reason, failed: ended.failed }),
+            image: desktop.image,
+            image_digest: desktop.image_digest,
+            memory: desktop.memory,
+            cpus: desktop.cpus,
+            created: desktop.created,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What people own.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use super::{Result, Store, now, parsed, timestamp, unique};
+
+/// A desktop as stored.
+#[derive(Debug, Clone)]
+pub struct Desktop {
+    /// Never changes; the name of its folder.
+    pub id: Uuid,
+    /// What people call it.
+    pub name: String,
+    /// Whose it is.
+    pub owner_id: Uuid,
+    /// Their name.
+    pub owner: String,
+    /// What it was made from.
+    pub image: String,
+    /// The image's digest then.
+    pub image_digest: String,
+    /// The image's folder then.
+    pub image_folder: PathBuf,
+    /// Guest memory in bytes.
+    pub memory: u64,
+    /// Virtual processors.
+    pub cpus: u8,
+    /// When it was made.
+    pub created: Timestamp,
+    /// What its owner wants of the machine.
+    pub desired: Desired,
+    /// How the machine last ended, unless it was started since.
+    pub ended: Option<Ended>,
+}
+
+/// What the owner of a desktop wants of its machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Desired {
+    /// It should run.
+    Running,
+    /// It should not.
+    Stopped,
+}
+
+impl Desired {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl FromStr for Desired {
+    type Err = ();
+
+    fn from_str(text: &str) -> std::result::Result<Self, ()> {
+        [Self::Running, Self::Stopped].into_iter().find(|desired| desired.as_str() == text).ok_or(())
+    }
+}
+
+/// How a machine ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// When it was noticed.
+    pub at: Timestamp,
+    /// Why, in the words of whoever knew best.
+    pub reason: String,
+    /// Nobody wanted it.
+    pub failed: bool,
+}
+
+const SELECT: &str = "SELECT desktops.*, users.name AS owner FROM desktops JOIN users ON users.id = owner_id";
+
+fn desktop(row: &Row<'_>) -> rusqlite::Result<Desktop> {
+    let reason: Option<String> = row.get("ended_reason")?;
+    let ended = match reason {
+        Some(reason) => Some(Ended { at: timestamp(row, "ended_at")?, reason, failed: row.get("ended_failed")? }),
+        None => None,
+    };
+    Ok(Desktop {
+        id: parsed(row, "id")?,
+        name: row.get("name")?,
+        owner_id: parsed(row, "owner_id")?,
+        owner: row.get("owner")?,
+        image: row.get("image")?,
+        image_digest: row.get("image_digest")?,
+        image_folder: row.get::<_, String>("image_folder")?.into(),
+        memory: row.get::<_, i64>("memory")?.unsigned_abs(),
+        cpus: row.get("cpus")?,
+        created: timestamp(row, "created")?,
+        desired: parsed(row, "desired")?,
+        ended,
+    })
+}
+
+/// What [`Store::add_desktop`] needs.
+#[derive(Debug)]
+pub struct NewDesktop<'a> {
+    /// The name of its folder, already made.
+    pub id: Uuid,
+    /// What people call it.
+    pub name: &'a str,
+    /// Whose it is.
+    pub owner: Uuid,
+    /// The image's name.
+    pub image: &'a str,
+    /// The image's digest.
+    pub image_digest: &'a str,
+    /// The image's folder, without symbolic links.
+    pub image_folder: &'a Path,
+    /// Guest memory in bytes.
+    pub memory: u64,
+    /// Virtual processors.
+    pub cpus: u8,
+}
+
+impl Store {
+    /// Adds a stopped desktop.
+    pub fn add_desktop(&self, new: &NewDesktop<'_>) -> Result<()> {
+        self.connection()
+            .execute(
+                "INSERT INTO desktops (id, name, owner_id, image, image_digest, image_folder, memory, cpus, created, desired)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'stopped')",
+                params![
+                    new.id.to_string(),
+                    new.name,
+                    new.owner.to_string(),
+                    new.image,
+                    new.image_digest,
+                    new.image_folder.to_string_lossy(),
+                    i64::try_from(new.memory).unwrap_or(i64::MAX),
+                    new.cpus,
+                    now()
+                ],
+            )
+            .map_err(|error| unique(error, "desktop", new.name))?;
+        Ok(())
+    }
+
+    /// All desktops, or those of `owner`, by name.
+    pub fn desktops(&self, owner: Option<Uuid>) -> Result<Vec<Desktop>> {
+        let connection = self.connection();
+        let mut statement =
+            connection.prepare_cached(&format!("{SELECT} WHERE ?1 IS NULL OR owner_id = ?1 ORDER BY desktops.name"))?;
+        let owner = owner.map(|id| id.to_string());
+        Ok(statement.query_map([owner], desktop)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The desktop with this id.
+    pub fn desktop(&self, id: Uuid) -> Result<Option<Desktop>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE desktops.id = ?1"))?;
+        Ok(statement.query_row([id.to_string()], desktop).optional()?)
+    }
+
+    /// The desktop called `name`.
+    pub fn desktop_named(&self, name: &str) -> Result<Option<Desktop>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE desktops.name = ?1"))?;
+        Ok(statement.query_row([name], desktop).optional()?)
+    }
+
+    /// Deletes a desktop's row.
+    pub fn delete_desktop(&self, id: Uuid) -> Result<()> {
+        self.connection().execute("DELETE FROM desktops WHERE id = ?1", [id.to_string()])?;
+        Ok(())
+    }
+
+    /// Records what the owner wants. Wanting it to run forgets how it last ended.
+    pub fn set_desired(&self, id: Uuid, desired: Desired) -> Result<()> {
+        let sql = match desired {
+            Desired::Running => {
+                "UPDATE desktops SET desired = 'running', ended_at = NULL, ended_reason = NULL, ended_failed = NULL WHERE id = ?1"
+            }
+            Desired::Stopped => "UPDATE desktops SET desired = 'stopped' WHERE id = ?1",
+        };
+        self.connection().execute(sql, [id.to_string()])?;
+        Ok(())
+    }
+
+    /// Records how a machine ended; it is no longer wanted to run.
+    pub fn set_ended(&self, id: Uuid, reason: &str, failed: bool) -> Result<()> {
+        self.connection().execute(
+            "UPDATE desktops SET desired = 'stopped', ended_at = ?2, ended_reason = ?3, ended_failed = ?4 WHERE id = ?1",
+            params![id.to_string(), now(), reason, failed],
+        )?;
+        Ok(())
+    }
+}

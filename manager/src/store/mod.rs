@@ -1,0 +1,117 @@
+//! What the service remembers, in one SQLite file. Nothing else in this crate knows SQL.
+
+mod desktops;
+mod sessions;
+mod users;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+pub use desktops::{Desired, Desktop, Ended, NewDesktop};
+pub use sessions::Session;
+pub use users::User;
+
+/// Each entry brings a database from the version of its index to the next.
+const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql")];
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The name is in use.
+    #[error("there is already a {kind} called `{name}`")]
+    Exists {
+        /// What has the name.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A user who owns desktops is not deleted.
+    #[error("`{0}` still owns desktops: delete them first")]
+    OwnsDesktops(String),
+    /// The file was written by a later version of the program.
+    #[error("{path} is of version {found}, this program knows {known}: use a newer one", path = path.display())]
+    TooNew {
+        /// The database.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest version known here.
+        known: u32,
+    },
+    /// Anything else that SQLite says.
+    #[error("database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// Shorthand for this module.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The one connection. Statements take microseconds, so callers on the async runtime use it directly.
+#[derive(Debug)]
+pub struct Store {
+    connection: Mutex<Connection>,
+}
+
+impl Store {
+    /// Opens the database at `path`, makes it if it is missing and brings it up to date.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::prepare(Connection::open(path)?, path)
+    }
+
+    /// A store that is forgotten, for tests.
+    pub fn in_memory() -> Result<Self> {
+        Self::prepare(Connection::open_in_memory()?, Path::new(":memory:"))
+    }
+
+    fn prepare(mut connection: Connection, path: &Path) -> Result<Self> {
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let known = MIGRATIONS.len() as u32;
+        if found > known {
+            return Err(Error::TooNew { path: path.to_owned(), found, known });
+        }
+        for (version, sql) in (1..=known).zip(MIGRATIONS).skip(found as usize) {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(sql)?;
+            transaction.pragma_update(None, "user_version", version)?;
+            transaction.commit()?;
+        }
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // every change is one statement or one transaction: a panic elsewhere leaves nothing half done
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn now() -> i64 {
+    Timestamp::now().as_second()
+}
+
+/// A column of seconds since 1970.
+fn timestamp(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
+    let seconds: i64 = row.get(column)?;
+    Ok(Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+/// A column of text that was written from a value of this program.
+fn parsed<T: std::str::FromStr>(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|_| rusqlite::Error::InvalidColumnName(format!("{column} = {text}")))
+}
+
+/// Turns a violated UNIQUE into [`Error::Exists`].
+fn unique(error: rusqlite::Error, kind: &'static str, name: &str) -> Error {
+    match error.sqlite_error() {
+        Some(e) if e.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE => {
+            Error::Exists { kind, name: name.to_owned() }
+        }
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,92 @@
+//! Who may use the service.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use super::{Error, Result, Store, now, parsed, timestamp, unique};
+use crate::model::Role;
+
+/// A user as stored.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// Never changes.
+    pub id: Uuid,
+    /// What they log in with.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// Argon2id, in PHC form.
+    pub password_hash: String,
+    /// The password was made by the service and must be replaced.
+    pub must_change: bool,
+    /// When they were added.
+    pub created: Timestamp,
+}
+
+fn user(row: &Row<'_>) -> rusqlite::Result<User> {
+    Ok(User {
+        id: parsed(row, "id")?,
+        name: row.get("name")?,
+        role: parsed(row, "role")?,
+        password_hash: row.get("password_hash")?,
+        must_change: row.get("must_change")?,
+        created: timestamp(row, "created")?,
+    })
+}
+
+impl Store {
+    /// Adds a user whose password must be changed at the first login.
+    pub fn add_user(&self, name: &str, role: Role, password_hash: &str) -> Result<User> {
+        let connection = self.connection();
+        connection
+            .query_row(
+                "INSERT INTO users (id, name, role, password_hash, must_change, created)
+                 VALUES (?1, ?2, ?3, ?4, 1, ?5) RETURNING *",
+                params![Uuid::new_v4().to_string(), name, role.as_str(), password_hash, now()],
+                user,
+            )
+            .map_err(|error| unique(error, "user", name))
+    }
+
+    /// All users, by name.
+    pub fn users(&self) -> Result<Vec<User>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached("SELECT * FROM users ORDER BY name")?;
+        Ok(statement.query_map([], user)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The user called `name`.
+    pub fn user_named(&self, name: &str) -> Result<Option<User>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached("SELECT * FROM users WHERE name = ?1")?;
+        Ok(statement.query_row([name], user).optional()?)
+    }
+
+    /// Replaces a password and ends the sessions that were opened with the old one, except `keep`.
+    pub fn set_password(&self, user: Uuid, password_hash: &str, must_change: bool, keep: Option<&[u8]>) -> Result<()> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        transaction.execute(
+            "UPDATE users SET password_hash = ?2, must_change = ?3 WHERE id = ?1",
+            params![user.to_string(), password_hash, must_change],
+        )?;
+        transaction.execute(
+            "DELETE FROM sessions WHERE user_id = ?1 AND token_hash IS NOT ?2",
+            params![user.to_string(), keep],
+        )?;
+        Ok(transaction.commit()?)
+    }
+
+    /// Deletes a user who owns no desktop, with their sessions.
+    pub fn delete_user(&self, user: &User) -> Result<()> {
+        let result = self.connection().execute("DELETE FROM users WHERE id = ?1", [user.id.to_string()]);
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
+                Err(Error::OwnsDesktops(user.name.clone()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
