@@ -1,0 +1,312 @@
+//! What can be typed after `yunju`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use yunju_manager::model::Role;
+use yunju_protocol::machine::ByteSize;
+
+/// Desktops that live on this host and open in a browser.
+#[derive(Debug, Parser)]
+#[command(
+    name = "yunju",
+    version,
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the service cannot be reached; 4 refused; \
+                  6 not found; 7 in conflict with how things are; 9 timed out.\n\n\
+                  Start the service with `yunju serve`; every other command talks to it through DATA/yunju.sock."
+)]
+pub struct Cli {
+    /// The service's data folder [default: /var/lib/yunju for root, else ~/.local/share/yunju]
+    #[arg(long, global = true, env = "YUNJU_DATA", value_name = "DIR", hide_env_values = true)]
+    pub data: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the service until Ctrl-C or SIGTERM
+    Serve(Serve),
+    /// Add, list and remove users, give them new passwords
+    #[command(subcommand)]
+    User(User),
+    /// Make a desktop
+    #[command(
+        after_help = "Examples:\n  yunju create alice --image desktop --start\n  yunju create dev --image desktop --owner alice --memory 2G --cpus 2"
+    )]
+    Create(Create),
+    /// Start the machine of a desktop and wait until it runs
+    Start(Start),
+    /// Ask a guest to shut down and wait until its machine has ended
+    Stop(Stop),
+    /// Stop, then start
+    Restart(Stop),
+    /// Delete desktops with everything in them
+    Rm(Remove),
+    /// List desktops
+    Ls(Listing),
+    /// Show one desktop
+    Show(Named),
+    /// Print what a machine said
+    #[command(after_help = "Examples:\n  yunju logs alice -f\n  yunju logs alice --source vmm")]
+    Logs(Logs),
+    /// Connect this terminal to a desktop's serial port
+    #[command(
+        after_help = "In a terminal, Ctrl-] leaves.\n\nWith a pipe, standard input is typed, and output is printed until --until is seen or --timeout \
+                            seconds after the end of the input. --exec needs a shell that is logged in on the serial port.\n\n\
+                            Examples:\n  yunju console alice\n  yunju console alice --exec 'uname -a'\n  echo poweroff | yunju console alice --timeout 5"
+    )]
+    Console(Console),
+    /// Save what a desktop's screen shows as PNG
+    Screenshot(Screenshot),
+    /// Open a desktop in a browser, or bridge a local port for a VNC viewer
+    #[command(
+        after_help = "Examples:\n  yunju open alice\n  yunju open alice --vnc 5901   # then: vncviewer localhost:5901"
+    )]
+    Open(Open),
+    /// List and build what desktops are made from
+    #[command(subcommand)]
+    Image(Image),
+    /// Say what this host can do and what to change; exit code 0 if real guests can run
+    Doctor(Doctor),
+    /// Print a completion script
+    #[command(after_help = "Example:\n  yunju completions bash > /etc/bash_completion.d/yunju")]
+    Completions {
+        /// For this shell
+        shell: Shell,
+    },
+    /// Write man pages
+    Man {
+        /// Into this folder
+        dir: PathBuf,
+    },
+}
+
+/// How lists are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// For programs: what the API answers
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Listing {
+    /// How to print
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
+    pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Named {
+    /// Name or id
+    pub name: String,
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where browsers connect
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR:PORT")]
+    pub listen: SocketAddr,
+    /// Where images are [default: $YUNJU_CACHE/images or ~/.cache/yunju/images]
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
+    /// Where yunju-vmm and yunju-vnc-proxy are [default: beside this program]
+    #[arg(long, value_name = "DIR")]
+    pub bin_dir: Option<PathBuf>,
+    /// Stop all machines when the service ends; without it they go on and the next `serve` takes them up
+    #[arg(long)]
+    pub stop_machines: bool,
+    /// Seconds that a guest gets to shut down before its machine is ended
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub stop_timeout: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum User {
+    /// Add a user and print a password that works for the first login
+    #[command(after_help = "Example:\n  yunju user add alice --admin")]
+    Add {
+        /// 1 to 32 of a-z, 0-9 and -
+        name: String,
+        /// May do everything
+        #[arg(long)]
+        admin: bool,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// List users
+    Ls(Listing),
+    /// Print a new password that works for the next login; the old one no longer does
+    Passwd {
+        /// Whose
+        name: String,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Delete a user who owns no desktop
+    Rm {
+        /// Who
+        name: String,
+    },
+}
+
+impl User {
+    pub fn role(admin: bool) -> Role {
+        if admin { Role::Admin } else { Role::User }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Create {
+    /// 1 to 32 of a-z, 0-9 and -
+    pub name: String,
+    /// What it is made from (see `yunju image ls`)
+    #[arg(long)]
+    pub image: String,
+    /// Whose it is [default: the user who is called like the desktop]
+    #[arg(long, value_name = "USER")]
+    pub owner: Option<String>,
+    /// Memory, such as 512M or 2G [default: the image's]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+    /// Processors, 1 to 8 [default: the image's]
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<u8>,
+    /// Start it, too
+    #[arg(long)]
+    pub start: bool,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub struct Waiting {
+    /// Return when the work has begun
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Start {
+    /// Names or ids
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// Names or ids
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    /// Do not ask the guest, end the machine at once
+    #[arg(long)]
+    pub force: bool,
+    /// Seconds that the guest gets before the machine is ended [default: the service's]
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u32>,
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// Names or ids
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Who said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Source {
+    /// The guest on its serial port
+    Serial,
+    /// The machine monitor
+    Vmm,
+    /// The screen's server
+    Proxy,
+    /// The network's process
+    Passt,
+}
+
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Name or id
+    pub name: String,
+    /// Go on as more comes
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Whose words
+    #[arg(long, value_enum, default_value = "serial")]
+    pub source: Source,
+}
+
+#[derive(Debug, Args)]
+pub struct Console {
+    /// Name or id
+    pub name: String,
+    /// Run this command in the guest's shell, print its output, end with its exit code
+    #[arg(long, value_name = "COMMAND")]
+    pub exec: Option<String>,
+    /// End when the guest prints this
+    #[arg(long, value_name = "TEXT", conflicts_with = "exec")]
+    pub until: Option<String>,
+    /// End after so many seconds: counted from the end of the input, or from the start with --exec or --until [default: 10, 60 with --exec or --until]
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct Screenshot {
+    /// Name or id
+    pub name: String,
+    /// The file; `-` is standard output [default: NAME.png]
+    #[arg(short, long, value_name = "FILE.png")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Open {
+    /// Name or id
+    pub name: String,
+    /// Listen on this local port and pass connections to the desktop's screen
+    #[arg(long, value_name = "PORT")]
+    pub vnc: Option<u16>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// List images
+    Ls(Listing),
+    /// Build images
+    #[command(after_help = "Example:\n  yunju image build desktop minimal")]
+    Build {
+        /// What to build
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// The script that builds [default: images/build of the checkout that this program is in]
+        #[arg(long, env = "YUNJU_IMAGE_BUILDER", value_name = "FILE")]
+        builder: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The address that browsers shall reach
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR:PORT")]
+    pub listen: SocketAddr,
+    #[command(flatten)]
+    pub listing: Listing,
+}

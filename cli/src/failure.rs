@@ -1,0 +1,50 @@
+//! What went wrong, as an exit code, a line and a hint.
+
+use yunju_manager::http;
+use yunju_manager::model::Problem;
+use yunju_manager::serve;
+
+/// A command that was not carried out for a known reason.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Nobody answers on the local socket.
+    #[error("the service cannot be reached: {0}")]
+    Unreachable(#[source] http::Error),
+    /// The service refuses.
+    #[error("{}", .0.detail)]
+    Refused(Problem),
+    /// It took longer than it may.
+    #[error("{0}")]
+    TimedOut(String),
+    /// A guest's command ended with this code.
+    #[error("the command ended with code {0}")]
+    Guest(u8),
+}
+
+/// The exit code for `error`.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<Failure>() {
+        Some(Failure::Unreachable(_)) => 3,
+        Some(Failure::Refused(problem)) => match problem.status {
+            400 | 413 | 415 | 422 => 2,
+            401 | 403 | 429 => 4,
+            404 => 6,
+            409 => 7,
+            _ => 1,
+        },
+        Some(Failure::TimedOut(_)) => 9,
+        Some(Failure::Guest(code)) => *code,
+        None => 1,
+    }
+}
+
+/// What may help, if something is known to.
+pub fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    if let Some(Failure::Unreachable(_)) = error.downcast_ref() {
+        return Some("start it with `yunju serve`, or say with --data which one is meant");
+    }
+    match error.downcast_ref() {
+        Some(serve::Error::Listen { .. }) => Some("choose another address with --listen"),
+        _ => None,
+    }
+}

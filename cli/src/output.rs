@@ -1,0 +1,124 @@
+//! Data on standard output, as a table or as JSON.
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use yunju_manager::model::{Desktop, Image, State, User};
+use yunju_protocol::machine::ByteSize;
+
+use crate::args::Format;
+
+/// Something that can be a row of a table.
+pub trait Row {
+    /// The columns' names.
+    const COLUMNS: &'static [&'static str];
+    /// Their contents.
+    fn cells(&self) -> Vec<String>;
+}
+
+/// Prints a list.
+pub fn list<T: Row + Serialize>(items: &[T], format: Format) -> Result<()> {
+    match format {
+        Format::Json => json(items),
+        Format::Table => {
+            let mut table = Table::new();
+            table.load_style(presets::NOTHING).set_header(T::COLUMNS.iter().copied());
+            table.add_rows(items.iter().map(Row::cells));
+            for column in table.column_iter_mut() {
+                column.set_padding((0, 2));
+            }
+            let text = table.to_string();
+            line(&text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
+        }
+    }
+}
+
+/// Prints one thing: its columns one below the other, or JSON.
+pub fn one<T: Row + Serialize>(item: &T, format: Format) -> Result<()> {
+    match format {
+        Format::Json => json(item),
+        Format::Table => {
+            let width = T::COLUMNS.iter().map(|name| name.len()).max().unwrap_or(0);
+            for (name, cell) in T::COLUMNS.iter().zip(item.cells()) {
+                line(format!("{:width$}  {cell}", name.to_lowercase()).trim_end())?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Prints JSON.
+pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<()> {
+    line(&serde_json::to_string_pretty(value)?)
+}
+
+/// Prints a line. That nobody reads any more is no failure worth words, so it ends the program quietly.
+pub fn line(text: &str) -> Result<()> {
+    quiet(writeln!(io::stdout().lock(), "{text}"))
+}
+
+/// Prints bytes at once.
+pub fn raw(bytes: &[u8]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    quiet(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+fn quiet(result: io::Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => Ok(other?),
+    }
+}
+
+impl Row for Desktop {
+    const COLUMNS: &'static [&'static str] = &["NAME", "OWNER", "STATE", "IMAGE", "MEMORY", "CPUS", "NOTE"];
+
+    fn cells(&self) -> Vec<String> {
+        let note = match (&self.ended, self.state) {
+            (Some(ended), State::Stopped) => ended.reason.clone(),
+            _ => String::new(),
+        };
+        let failed = self.ended.as_ref().is_some_and(|ended| ended.failed);
+        let state = if self.state == State::Stopped && failed { "failed".to_owned() } else { self.state.to_string() };
+        vec![
+            self.name.clone(),
+            self.owner.clone(),
+            state,
+            self.image.clone(),
+            ByteSize(self.memory).to_string(),
+            self.cpus.to_string(),
+            note,
+        ]
+    }
+}
+
+impl Row for User {
+    const COLUMNS: &'static [&'static str] = &["NAME", "ROLE", "NOTE"];
+
+    fn cells(&self) -> Vec<String> {
+        let note = if self.must_change_password { "has not chosen a password yet" } else { "" };
+        vec![self.name.clone(), self.role.to_string(), note.to_owned()]
+    }
+}
+
+impl Row for Image {
+    const COLUMNS: &'static [&'static str] = &["NAME", "MEMORY", "CPUS", "SCREEN", "NET", "DESCRIPTION"];
+
+    fn cells(&self) -> Vec<String> {
+        let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+        let description = match &self.problem {
+            Some(problem) => format!("unusable: {problem}"),
+            None => self.description.clone(),
+        };
+        vec![
+            self.name.clone(),
+            ByteSize(self.memory).to_string(),
+            self.cpus.to_string(),
+            yes(self.display),
+            yes(self.net),
+            description,
+        ]
+    }
+}

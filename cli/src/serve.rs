@@ -1,0 +1,61 @@
+//! `yunju serve`
+
+use std::env;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tracing_subscriber::EnvFilter;
+use yunju_manager::machines::{Limits, Programs};
+use yunju_manager::serve::{self, Options};
+
+use crate::args::Serve;
+use crate::home;
+
+/// Runs the service until a signal ends it.
+pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
+    let filter = EnvFilter::try_from_env("YUNJU_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .init();
+    let programs = match arguments.bin_dir {
+        Some(folder) => folder,
+        None => own_folder()?,
+    };
+    let programs = std::path::absolute(&programs).with_context(|| format!("cannot find {}", programs.display()))?;
+    let options = Options {
+        data,
+        listen: arguments.listen,
+        images: arguments.images.unwrap_or_else(default_images),
+        programs: Programs {
+            vmm: programs.join("yunju-vmm"),
+            proxy: programs.join("yunju-vnc-proxy"),
+            passt: find_passt(),
+        },
+        limits: Limits { stop: Duration::from_secs(arguments.stop_timeout.into()), ..Limits::default() },
+        stop_machines: arguments.stop_machines,
+    };
+    Ok(serve::run(options, |url| eprintln!("yunju: open {url}")).await?)
+}
+
+/// The folder that this program is in.
+pub fn own_folder() -> Result<PathBuf> {
+    let program = env::current_exe().context("cannot find this program's own folder")?;
+    Ok(program.parent().unwrap_or(&program).to_owned())
+}
+
+/// Where images are unless somebody says otherwise.
+pub fn default_images() -> PathBuf {
+    env::var_os("YUNJU_CACHE").map_or_else(|| home(".cache/yunju"), PathBuf::from).join("images")
+}
+
+/// passt, if it is installed.
+pub fn find_passt() -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|folder| folder.join("passt")).find(|file| file.is_file())
+}
