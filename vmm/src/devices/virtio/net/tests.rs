@@ -173,8 +173,10 @@ fn frames_wait_for_buffers_and_the_socket_is_not_polled_meanwhile() {
         lab.peer.write_all(&framed(frame)).unwrap();
     }
     assert!(lab.turn());
-    assert!(!lab.turn(), "a frame waits: there is nothing to poll for");
-    for frame in frames {
+    let late = frame(3, 100);
+    lab.peer.write_all(&framed(&late)).unwrap();
+    assert!(!lab.turn(), "a frame waits: the next one must wait too");
+    for frame in frames.into_iter().chain([late]) {
         lab.offer(1526);
         assert_eq!(lab.received(), Some(frame));
     }
@@ -222,15 +224,17 @@ fn frames_of_absurd_lengths_are_skipped() {
 fn a_peer_that_does_not_read_stalls_the_driver_and_loses_nothing() {
     let mut lab = lab();
     let mut frames = Vec::new();
+    // Long ones are sent in pieces.
+    let next = |count: usize| frame(count as u8, [900, 9000, MAX_FRAME][count % 3]);
     while !lab.net.blocked {
-        frames.push(frame(frames.len() as u8, 9000));
+        frames.push(next(frames.len()));
         assert!(frames.len() < 1000, "never blocked");
         lab.transmit(&frames[frames.len() - 1]);
     }
     while lab.driver.used(TX).is_some() {}
     // The device takes no more until the peer reads.
     for _ in 0..100 {
-        frames.push(frame(frames.len() as u8, 9000));
+        frames.push(next(frames.len()));
         lab.transmit(&frames[frames.len() - 1]);
     }
     assert_eq!(lab.driver.used(TX), None);
