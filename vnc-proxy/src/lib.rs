@@ -1,1 +1,24 @@
-//! To be written.
+//! RFB server for one machine's display socket, over websocket and plain sockets.
+//!
+//! The way of a frame: [`surface`] (the machine's buffers and damage) → [`screen`] (the picture, and what
+//! really changed of it, in [`tiles`]) → [`viewer`] (when to send) → [`encode`] (how to send) → [`rfb`] (the
+//! bytes) → a websocket or a plain socket ([`transport`]).
+//!
+//! The way of a key: [`rfb`] → [`viewer`] → [`input`] → [`surface`]. Nothing goes back up.
+//!
+//! Every byte from a viewer and every message and pixel from a machine is hostile.
+
+pub mod encode;
+pub mod endpoint;
+pub mod input;
+pub mod picture;
+pub mod rfb;
+pub mod screen;
+pub mod server;
+pub mod surface;
+pub mod tiles;
+pub mod transport;
+pub mod viewer;
+
+pub use endpoint::Endpoint;
+pub use server::{Config, Server};

@@ -1,0 +1,165 @@
+//! A machine without a guest, to try pages and viewers on:
+//!
+//!     cargo run -p yunju-vnc-proxy --example fake-machine -- unix:/tmp/d.sock [WIDTHxHEIGHT]
+//!
+//! Paints a test picture, changes the colour of a bar at each key press, draws a cross where the pointer is (red while
+//! a button is down), scrolls a list by the wheel, follows wishes for a size, and writes each request to standard
+//! output as a line of JSON.
+
+#[path = "../tests/support/machine.rs"]
+mod machine;
+
+use std::path::Path;
+
+use machine::{Buffer, Display, Machine};
+use yunju_protocol::display::{Event, POINTER_MAX, Rect, Request};
+
+/// The bar that shows key presses: its colour is `BAR_COLOURS[presses % 6]`.
+const BAR: Rect = Rect { x: 100, y: 40, width: 200, height: 60 };
+const BAR_COLOURS: [u32; 6] = [0x202020, 0xd03030, 0x30b030, 0x3050d0, 0xd0c030, 0xf0f0f0];
+
+/// The list that the wheel scrolls.
+const LIST: Rect = Rect { x: 340, y: 40, width: 240, height: 240 };
+
+/// Half the cross's side.
+const ARM: u32 = 12;
+
+struct Picture {
+    buffer: Buffer,
+    presses: u32,
+    scrolled: i32,
+    pointer: Option<(u32, u32, bool)>,
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let path = arguments.next().and_then(|path| Some(path.strip_prefix("unix:")?.to_owned()));
+    let Some(path) = path else {
+        eprintln!("usage: fake-machine unix:/PATH [WIDTHxHEIGHT]");
+        std::process::exit(2);
+    };
+    let size = arguments.next().and_then(|size| {
+        let (width, height) = size.split_once('x')?;
+        Some((width.parse().ok()?, height.parse().ok()?))
+    });
+    let mut size = size.unwrap_or((1280, 800));
+    let machine = Machine::listen(Path::new(&path));
+    loop {
+        eprintln!("fake-machine: waiting for a proxy on {path}");
+        attend(&machine.accept(), &mut size);
+    }
+}
+
+fn attend(display: &Display, size: &mut (u32, u32)) {
+    let mut picture = Picture::new(1, *size);
+    display.announce(&picture.buffer);
+    picture.show(display, picture.buffer.bounds());
+    display.tell(&arrow());
+    display.tell(&Event::Leds { lit: 0 });
+    let mut lit = 0;
+    loop {
+        match display.request(60_000) {
+            Ok(None) => continue,
+            Err(_) => return,
+            Ok(Some(request)) => {
+                println!("{}", serde_json::to_string(&request).expect("requests are plain data"));
+                match request {
+                    Request::Key { code: 58, down: true } => {
+                        lit ^= 4;
+                        display.tell(&Event::Leds { lit });
+                    }
+                    Request::Key { down: true, .. } => {
+                        picture.presses += 1;
+                        picture.show(display, BAR);
+                    }
+                    Request::Key { .. } => {}
+                    Request::Pointer { x, y, buttons } => picture.point(display, x, y, buttons != 0),
+                    Request::Wheel { vertical, .. } => {
+                        picture.scrolled -= i32::from(vertical) * 20;
+                        picture.show(display, LIST);
+                    }
+                    Request::Resize { width, height } => {
+                        *size = (width.clamp(64, 4096), height.clamp(64, 4096));
+                        let old = picture.buffer.id;
+                        let next = Picture::new(old + 1, *size);
+                        picture = Picture { buffer: next.buffer, ..picture };
+                        display.announce(&picture.buffer);
+                        picture.show(display, picture.buffer.bounds());
+                        display.tell(&Event::BufferGone { id: old });
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Picture {
+    fn new(id: u32, size: (u32, u32)) -> Self {
+        Self { buffer: Buffer::new(id, size.0, size.1), presses: 0, scrolled: 0, pointer: None }
+    }
+
+    fn show(&self, display: &Display, damage: Rect) {
+        let damage = damage.intersection(&self.buffer.bounds());
+        self.buffer.paint(damage, |x, y| self.pixel(x, y));
+        display.show(&self.buffer, damage);
+    }
+
+    fn point(&mut self, display: &Display, x: u16, y: u16, down: bool) {
+        let at = |scaled: u16, size: u32| u32::from(scaled) * size / (u32::from(POINTER_MAX) + 1);
+        let now = (at(x, self.buffer.width), at(y, self.buffer.height), down);
+        let before = self.pointer.replace(now);
+        for (x, y, _) in before.into_iter().chain([now]) {
+            self.show(
+                display,
+                Rect { x: x.saturating_sub(ARM), y: y.saturating_sub(ARM), width: 2 * ARM + 1, height: 2 * ARM + 1 },
+            );
+        }
+    }
+
+    fn pixel(&self, x: u32, y: u32) -> u32 {
+        if let Some((px, py, down)) = self.pointer {
+            let (dx, dy) = (x.abs_diff(px), y.abs_diff(py));
+            if dx.min(dy) == 0 && dx.max(dy) <= ARM {
+                return if down { 0xff0000 } else { 0xffffff };
+            }
+        }
+        let inside = |rect: Rect| (rect.x..rect.right()).contains(&x) && (rect.y..rect.bottom()).contains(&y);
+        if inside(BAR) {
+            BAR_COLOURS[self.presses as usize % BAR_COLOURS.len()]
+        } else if inside(LIST) {
+            // Lines of pretended text, each of its own pattern.
+            let line = (y as i32 + self.scrolled).div_euclid(20);
+            let row = (y as i32 + self.scrolled).rem_euclid(20);
+            let ink = (x / 3).wrapping_mul(2654435761).wrapping_add((line as u32).wrapping_mul(40503)) >> 13 & 3;
+            if (4..16).contains(&row) && ink == 0 { 0x101010 } else { 0xf4f4f0 }
+        } else if y * 2 > self.buffer.height && x * 2 > self.buffer.width {
+            // A photograph, more or less.
+            let wave =
+                |a: u32, b: u32| ((f64::from(a) / 31.0).sin() * (f64::from(b) / 23.0).cos() * 60.0 + 128.0) as u32;
+            let grain = (x.wrapping_mul(2654435761) ^ y.wrapping_mul(2246822519)) >> 27;
+            (wave(x, y) + grain) << 16 | (wave(y, x) + grain) << 8 | (wave(x + y, x) + grain)
+        } else {
+            // A calm background.
+            let shade = 40 + 60 * y / self.buffer.height;
+            shade << 16 | (shade + 20) << 8 | (shade + 60)
+        }
+    }
+}
+
+/// A white arrow with a black edge.
+fn arrow() -> Event {
+    let (width, height) = (12, 18);
+    let mut pixels = Vec::new();
+    for y in 0..height {
+        for x in 0..width {
+            let inside = x <= y * 2 / 3;
+            let edge = x == 0 || x == y * 2 / 3 || y == height - 1;
+            pixels.extend(match (inside, edge) {
+                (false, _) => [0; 4],
+                (true, true) => [0, 0, 0, 255],
+                (true, false) => [255; 4],
+            });
+        }
+    }
+    Event::Cursor { width, height, hot_x: 0, hot_y: 0, pixels }
+}

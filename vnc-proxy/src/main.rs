@@ -1,0 +1,76 @@
+//! `yunju-vnc-proxy`: shows one machine's display to viewers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use yunju_vnc_proxy::{Config, Endpoint, Server};
+
+/// RFB server for one machine's display, over websocket and plain sockets.
+///
+/// Security type "none": who may connect is decided by whoever can reach the sockets.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The machine's display socket; it need not be there yet
+    #[arg(long, value_name = "unix:/PATH", value_parser = display_path)]
+    display: PathBuf,
+
+    /// Listen for RFB over websocket: unix:/PATH, tcp:ADDRESS:PORT or fd:NUMBER
+    #[arg(long, value_name = "ENDPOINT", required_unless_present = "rfb")]
+    websocket: Vec<Endpoint>,
+
+    /// Listen for plain RFB: unix:/PATH, tcp:ADDRESS:PORT or fd:NUMBER
+    #[arg(long, value_name = "ENDPOINT")]
+    rfb: Vec<Endpoint>,
+
+    /// The desktop's name, as viewers show it
+    #[arg(long, default_value = "Yunju", value_parser = short_name)]
+    name: String,
+}
+
+fn display_path(text: &str) -> Result<PathBuf, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) if !path.is_empty() => Ok(path.into()),
+        _ => Err("write unix:/PATH".into()),
+    }
+}
+
+fn short_name(text: &str) -> Result<String, String> {
+    if text.len() > 255 { Err("at most 255 bytes".into()) } else { Ok(text.into()) }
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("viewers")
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    let served = runtime.block_on(serve(arguments));
+    // Encoding that is under way need not be finished.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    served
+}
+
+async fn serve(arguments: Arguments) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let Arguments { display, websocket, rfb, name } = arguments;
+    let server = Server::bind(Config { display, websocket, rfb, name })?;
+    for address in server.websocket().iter().chain(server.rfb()).filter_map(|listener| listener.tcp_address()) {
+        info!("listening on {address}");
+    }
+    tokio::select! {
+        () = server.run() => {}
+        _ = terminate.recv() => info!("ended by SIGTERM"),
+        _ = interrupt.recv() => info!("ended by SIGINT"),
+    }
+    Ok(())
+}

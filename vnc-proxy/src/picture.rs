@@ -1,0 +1,86 @@
+//! A picture in private memory.
+
+use yunju_protocol::display::Rect;
+
+/// Greatest width and height of a picture.
+pub const MAX_SIDE: u32 = 16384;
+
+/// Greatest number of pixels of a picture: 8K, with some room.
+pub const MAX_PIXELS: u64 = 1 << 25;
+
+/// Whether a picture of this size is one we take.
+pub fn is_size(width: u32, height: u32) -> bool {
+    (1..=MAX_SIDE).contains(&width)
+        && (1..=MAX_SIDE).contains(&height)
+        && u64::from(width) * u64::from(height) <= MAX_PIXELS
+}
+
+/// Rows of pixels, each `0x00RRGGBB`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    width: u32,
+    height: u32,
+    pixels: Vec<u32>,
+}
+
+impl Picture {
+    /// A black picture.
+    pub fn black(width: u32, height: u32) -> Self {
+        Self { width, height, pixels: vec![0; width as usize * height as usize] }
+    }
+
+    /// Pixels a row.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Rows.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// Width and height.
+    pub fn size(&self) -> (u32, u32) {
+        (self.width, self.height)
+    }
+
+    /// All of it.
+    pub fn bounds(&self) -> Rect {
+        Rect::of_size(self.width, self.height)
+    }
+
+    /// `width` pixels of row `y` from column `x` on. They must lie inside.
+    pub fn span(&self, x: u32, y: u32, width: u32) -> &[u32] {
+        let start = self.index(x, y);
+        &self.pixels[start..start + width as usize]
+    }
+
+    /// As [`Picture::span`], to be written.
+    pub fn span_mut(&mut self, x: u32, y: u32, width: u32) -> &mut [u32] {
+        let start = self.index(x, y);
+        &mut self.pixels[start..start + width as usize]
+    }
+
+    /// The rows of a rectangle that lies inside.
+    pub fn rows(&self, rect: Rect) -> impl Iterator<Item = &[u32]> {
+        (rect.y..rect.bottom()).map(move |y| self.span(rect.x, y, rect.width))
+    }
+
+    /// Moves what is `dy` rows above `to` (below, if negative) there. Both must lie inside.
+    pub fn shift(&mut self, to: Rect, dy: i32) {
+        let mut shift_row = |y: u32| {
+            let from = self.index(to.x, y.saturating_add_signed(-dy));
+            let start = self.index(to.x, y);
+            self.pixels.copy_within(from..from + to.width as usize, start);
+        };
+        if dy > 0 {
+            (to.y..to.bottom()).rev().for_each(&mut shift_row);
+        } else {
+            (to.y..to.bottom()).for_each(&mut shift_row);
+        }
+    }
+
+    fn index(&self, x: u32, y: u32) -> usize {
+        y as usize * self.width as usize + x as usize
+    }
+}

@@ -1,0 +1,122 @@
+//! One machine's viewers: listening, and one task for each.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tracing::{Instrument, info, info_span, warn};
+
+use crate::endpoint::{Endpoint, Error, Listener};
+use crate::screen::Screen;
+use crate::transport::{self, Socket};
+use crate::{surface, viewer};
+
+/// Most viewers at a time.
+pub const MAX_VIEWERS: usize = 64;
+
+/// A viewer must have opened its websocket by then.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// What to serve, and where.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Path of the machine's display socket.
+    pub display: PathBuf,
+    /// Where to listen for RFB over websocket.
+    pub websocket: Vec<Endpoint>,
+    /// Where to listen for plain RFB.
+    pub rfb: Vec<Endpoint>,
+    /// The desktop's name.
+    pub name: String,
+}
+
+/// A server that listens.
+pub struct Server {
+    config: Config,
+    websocket: Vec<Listener>,
+    rfb: Vec<Listener>,
+}
+
+impl Server {
+    /// Listens on all endpoints. Needs a multi-threaded tokio runtime, as [`Server::run`] does.
+    pub fn bind(config: Config) -> Result<Self, Error> {
+        let bind = |endpoints: &[Endpoint]| endpoints.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>();
+        Ok(Self { websocket: bind(&config.websocket)?, rfb: bind(&config.rfb)?, config })
+    }
+
+    /// The websocket listeners, in the order of [`Config::websocket`].
+    pub fn websocket(&self) -> &[Listener] {
+        &self.websocket
+    }
+
+    /// The plain listeners, in the order of [`Config::rfb`].
+    pub fn rfb(&self) -> &[Listener] {
+        &self.rfb
+    }
+
+    /// Serves until the future is dropped.
+    pub async fn run(self) {
+        let screen = Arc::new(Screen::default());
+        let (machine, input) = mpsc::channel(surface::INPUT_QUEUE);
+        let name: Arc<str> = self.config.name.into();
+        let viewers = Arc::new(Semaphore::new(MAX_VIEWERS));
+        let desk = viewer::Desk { screen: screen.clone(), machine, name };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(surface::follow(self.config.display, screen, input));
+        for listener in self.websocket {
+            tasks.spawn(listen(listener, true, desk.clone(), viewers.clone()));
+        }
+        for listener in self.rfb {
+            tasks.spawn(listen(listener, false, desk.clone(), viewers.clone()));
+        }
+        // None of them ends of itself; dropping the set ends them all.
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn listen(listener: Listener, websocket: bool, desk: viewer::Desk, viewers: Arc<Semaphore>) {
+    let mut tasks = JoinSet::new();
+    let mut number = 0u64;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = tasks.join_next() => continue,
+        };
+        let socket = match accepted {
+            Ok(socket) => socket,
+            Err(error) => {
+                // Out of descriptors, most likely: it helps to wait.
+                warn!("cannot accept a viewer: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = viewers.clone().try_acquire_owned() else {
+            warn!("a viewer is turned away: {MAX_VIEWERS} are there");
+            continue;
+        };
+        number += 1;
+        let desk = desk.clone();
+        let span = info_span!("viewer", kind = if websocket { "websocket" } else { "rfb" }, number);
+        let task = async move {
+            attend(socket, websocket, &desk).await;
+            drop(place);
+        };
+        tasks.spawn(task.instrument(span));
+    }
+}
+
+async fn attend(socket: Box<dyn Socket>, websocket: bool, desk: &viewer::Desk) {
+    let (source, sink) = if websocket {
+        match tokio::time::timeout(OPENING, transport::websocket(socket)).await {
+            Ok(Ok(ends)) => ends,
+            Ok(Err(error)) => return info!("no viewer: {error}"),
+            Err(_) => return info!("no viewer: no websocket was opened in {} s", OPENING.as_secs()),
+        }
+    } else {
+        transport::plain(socket)
+    };
+    viewer::serve(source, sink, desk).await;
+}
