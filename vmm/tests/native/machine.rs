@@ -1,0 +1,321 @@
+//! A machine that a test boots, talks to and sees end.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+
+use crate::viewer::Viewer;
+
+/// How long anything may take. Far more than it takes, for slow days.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The `yunju-vmm` under test.
+pub const VMM: &str = env!("CARGO_BIN_EXE_yunju-vmm");
+
+/// Where the guests are, built when first asked for.
+pub fn guest(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let folder = BUILT.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images/probe");
+        let target = source.join("target");
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--release", "--locked", "--target-dir"])
+            .arg(&target)
+            .current_dir(&source)
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env_remove("CARGO_BUILD_TARGET")
+            .status();
+        let release = target.join("release");
+        match status {
+            Ok(status) => assert!(status.success(), "building images/probe: {status}"),
+            // The lab has no cargo; what was built outside is there.
+            Err(error) => assert!(release.join("probe").exists(), "building images/probe: cargo: {error}"),
+        }
+        release
+    });
+    folder.join(name)
+}
+
+/// Without KVM these tests say nothing, so they fail rather than pass.
+fn require_kvm() {
+    if let Err(error) = File::options().read(true).write(true).open("/dev/kvm") {
+        let this = std::env::current_exe().unwrap_or_default();
+        panic!("/dev/kvm: {error}; run these tests in the lab: ci/lab run -- {}", this.display());
+    }
+}
+
+/// A machine about to be started.
+pub struct Plan {
+    folder: TempDir,
+    command: Command,
+    memory: &'static str,
+}
+
+impl Plan {
+    fn new(kernel: &Path) -> Self {
+        require_kvm();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new(VMM);
+        command.arg("run").arg("--kernel").arg(kernel).args(["--serial", "stdio"]);
+        Self { folder, command, memory: "64M" }
+    }
+
+    /// A file in the machine's own folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Any flags.
+    pub fn args<const N: usize>(mut self, args: [&str; N]) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    pub fn memory(mut self, size: &'static str) -> Self {
+        self.memory = size;
+        self
+    }
+
+    pub fn cpus(self, count: u8) -> Self {
+        self.args(["--cpus", &count.to_string()])
+    }
+
+    /// An empty disk of `size` bytes, in `path(name)`.
+    pub fn disk(mut self, name: &str, size: u64) -> Self {
+        let path = self.path(name);
+        File::create(&path).and_then(|file| file.set_len(size)).expect("a disk");
+        self.command.arg("--disk").arg(path);
+        self
+    }
+
+    /// A read-only disk with these bytes.
+    pub fn readonly_disk(mut self, name: &str, bytes: &[u8]) -> Self {
+        let path = self.path(name);
+        fs::write(&path, bytes).expect("a disk");
+        self.command.arg("--disk").arg(format!("{},readonly", path.display()));
+        self
+    }
+
+    /// A screen; see [`Machine::viewer`].
+    pub fn display(mut self, width: u32, height: u32) -> Self {
+        let path = self.path("display.sock");
+        self.command.arg("--display").arg(format!("unix:{},{width}x{height}", path.display()));
+        self
+    }
+
+    /// The control API; see [`Machine::get`].
+    pub fn control(mut self) -> Self {
+        let path = self.path("control.sock");
+        self.command.arg("--control").arg(format!("unix:{}", path.display()));
+        self
+    }
+
+    /// A network whose other end is [`std::os::unix::net::UnixListener`] at `path("net.sock")`.
+    pub fn net(mut self) -> Self {
+        let path = self.path("net.sock");
+        self.command.arg("--net").arg(format!("stream:unix:{}", path.display()));
+        self
+    }
+
+    /// A vsock device with its socket at `path("vsock.sock")`.
+    pub fn vsock(mut self, cid: u32) -> Self {
+        let path = self.path("vsock.sock");
+        self.command.arg("--vsock").arg(format!("{cid},{}", path.display()));
+        self
+    }
+
+    pub fn start(mut self) -> Machine {
+        self.command.args(["--memory", self.memory]);
+        let piped = self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().expect("yunju-vmm starts");
+        let input = child.stdin.take();
+        let serial = lines(child.stdout.take().expect("piped"));
+        let complaints = lines(child.stderr.take().expect("piped"));
+        Machine { folder: self.folder, child, input, serial, complaints, seen: VecDeque::new() }
+    }
+}
+
+/// Reads lines on a thread.
+fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+            if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// A machine that runs. Dropping it ends it.
+pub struct Machine {
+    folder: TempDir,
+    child: Child,
+    input: Option<ChildStdin>,
+    serial: Receiver<String>,
+    complaints: Receiver<String>,
+    /// What the guest said last, for messages.
+    seen: VecDeque<String>,
+}
+
+impl Machine {
+    /// The probe with a command line such as `test=blk`.
+    pub fn boot(cmdline: &str) -> Plan {
+        Plan::new(&guest("probe")).args(["--cmdline", cmdline])
+    }
+
+    /// The test card.
+    pub fn card() -> Plan {
+        Plan::new(&guest("card")).memory("128M")
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line of the guest that contains `text`; lines before it are passed over. A guest that fails is not waited for.
+    pub fn expect(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let line = match self.serial.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => line,
+                Err(error) => self.give_up(text, error),
+            };
+            self.seen.push_back(line.clone());
+            if self.seen.len() > 30 {
+                self.seen.pop_front();
+            }
+            if line.contains(text) {
+                return line;
+            }
+            assert!(!line.contains("PROBE FAIL"), "while waiting for {text:?}: {line}");
+        }
+    }
+
+    fn give_up(&mut self, text: &str, error: RecvTimeoutError) -> ! {
+        let end = match error {
+            RecvTimeoutError::Timeout => "nothing more came",
+            RecvTimeoutError::Disconnected => "the machine ended",
+        };
+        let complaints: Vec<String> = self.complaints.try_iter().collect();
+        panic!("no {text:?} from the guest: {end}\nguest: {:#?}\nyunju-vmm: {complaints:#?}", self.seen)
+    }
+
+    /// Whether the guest says anything in a while.
+    pub fn is_silent(&mut self, duration: Duration) -> bool {
+        while self.serial.try_recv().is_ok() {}
+        self.serial.recv_timeout(duration).is_err()
+    }
+
+    /// Types on the serial port.
+    pub fn type_text(&mut self, text: &str) {
+        let input = self.input.as_mut().expect("standard input is open");
+        input.write_all(text.as_bytes()).and_then(|()| input.flush()).expect("the machine reads");
+    }
+
+    /// Waits until the process has ended and returns its exit code and the last line of its standard error.
+    pub fn end(&mut self) -> (i32, String) {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            match self.child.try_wait().expect("the process is ours") {
+                Some(status) => break status,
+                None if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
+                None => panic!("the machine does not end; it said {:?}", self.seen),
+            }
+        };
+        let code = status.code().unwrap_or_else(|| panic!("yunju-vmm was ended by {status}"));
+        let complaints: Vec<String> = self.complaints.iter().collect();
+        let panicked = complaints.iter().any(|line| line.contains("panicked"));
+        assert!(!panicked, "yunju-vmm panicked: {complaints:#?}");
+        (code, complaints.last().cloned().unwrap_or_default())
+    }
+
+    /// The probe says that all is well, and the machine ends as if it had been switched off.
+    pub fn succeeds(&mut self) {
+        self.expect("PROBE OK");
+        assert_eq!(self.end(), (0, "yunju-vmm: machine ended: powered off by the guest".to_owned()));
+    }
+
+    /// A client on the display socket.
+    pub fn viewer(&self) -> Viewer {
+        Viewer::attach(&self.path("display.sock"))
+    }
+
+    /// One request to the control API: status and body.
+    pub fn request(&self, method: &str, path: &str) -> (u16, Vec<u8>) {
+        let mut stream = connect(&self.path("control.sock"));
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: machine\r\n\r\n").expect("the request is taken");
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("an answer");
+        let mut headers = [httparse::EMPTY_HEADER; 16];
+        let mut answer = httparse::Response::new(&mut headers);
+        let parsed = answer.parse(&bytes).expect("an HTTP answer");
+        let httparse::Status::Complete(head) = parsed else { panic!("half an answer") };
+        let code = answer.code.expect("a complete answer has a status");
+        (code, bytes.split_off(head))
+    }
+
+    /// What a GET of the control API answers.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> T {
+        self.ask("GET", path)
+    }
+
+    /// What a POST of the control API answers.
+    pub fn post<T: DeserializeOwned>(&self, path: &str) -> T {
+        self.ask("POST", path)
+    }
+
+    fn ask<T: DeserializeOwned>(&self, method: &str, path: &str) -> T {
+        let (status, body) = self.request(method, path);
+        assert!((200..300).contains(&status), "{method} {path}: {status} {}", String::from_utf8_lossy(&body));
+        serde_json::from_slice(&body).expect("the answer is what it is said to be")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Fails if it has ended, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Connects as soon as somebody listens.
+pub fn connect(path: &Path) -> UnixStream {
+    let stream = eventually(|| UnixStream::connect(path).ok(), || format!("nobody listens at {}", path.display()));
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket has time limits");
+    stream
+}
+
+/// Tries until something is there.
+pub fn eventually<T>(mut attempt: impl FnMut() -> Option<T>, complaint: impl FnOnce() -> String) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match attempt() {
+            Some(value) => return value,
+            None if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
+            None => panic!("{}", complaint()),
+        }
+    }
+}
+
+/// Runs `yunju-vmm` with arguments that it refuses, in a folder.
+pub fn refused(folder: &Path, args: &[&str]) -> Output {
+    Command::new(VMM).args(args).current_dir(folder).stdin(Stdio::null()).output().expect("yunju-vmm starts")
+}

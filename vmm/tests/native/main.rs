@@ -1,0 +1,11 @@
+//! The VMM on the `/dev/kvm` of this computer, with the probe guests of `images/probe`: real drivers,
+//! real interrupts, real ends. See `images/probe/README.md` for what each probe test does.
+
+mod boot;
+mod devices;
+mod hostile;
+mod lifecycle;
+mod machine;
+mod screen;
+mod usage;
+mod viewer;
