@@ -2,7 +2,8 @@
 //! called by: they keep to the interfaces of docs/architecture.md and have no guest.
 //!
 //! Words in the kernel command line make the machine misbehave: `fake=error`, `fake=crash`,
-//! `fake=ignore-power`, `fake=mute` (no control socket).
+//! `fake=ignore-power`, `fake=mute` (no control socket). A file `kill-service-at-<name>` beside the
+//! program makes it kill its parent, the service, as the first thing that it does.
 
 // test support: what panics here fails a test
 #![allow(clippy::unwrap_used)]
@@ -25,11 +26,20 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let name = Path::new(&arguments[0]).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let value = |flag: &str| arguments.iter().skip_while(|a| *a != flag).nth(1).cloned().unwrap_or_default();
+    kill_service_if_told(Path::new(&arguments[0]), name);
     match name {
         "yunju-vmm" => vmm(Path::new(&value("--config"))),
         "yunju-vnc-proxy" => proxy(&value("--websocket")),
         "passt" => passt(value("--fd").parse().unwrap()),
         other => panic!("call this program yunju-vmm, yunju-vnc-proxy or passt, not {other}"),
+    }
+}
+
+fn kill_service_if_told(program: &Path, name: &str) {
+    let order = program.with_file_name(format!("kill-service-at-{name}"));
+    if fs::remove_file(order).is_ok() {
+        let service = rustix::process::getppid().unwrap();
+        rustix::process::kill_process(service, rustix::process::Signal::KILL).unwrap();
     }
 }
 

@@ -9,7 +9,7 @@ use yunju_manager::serve;
 pub enum Failure {
     /// Nobody answers on the local socket.
     #[error("the service cannot be reached: {0}")]
-    Unreachable(#[source] http::Error),
+    Unreachable(http::Error),
     /// The service refuses.
     #[error("{}", .0.detail)]
     Refused(Problem),

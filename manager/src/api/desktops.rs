@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{self, Path};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -15,11 +15,11 @@ use super::problem::Refusal;
 use super::{Body, Query};
 use crate::folder::Folder;
 use crate::http;
-use crate::model::{self, Desktop, NewDesktop, Stop};
+use crate::model::{Desktop, NewDesktop, State, Stop};
 use crate::service::Service;
 use crate::store;
 
-type Shared = State<Arc<Service>>;
+type Shared = extract::State<Arc<Service>>;
 
 /// A screenshot may have this many bytes.
 const SCREENSHOT_LIMIT: usize = 64 << 20;
@@ -27,13 +27,13 @@ const SCREENSHOT_LIMIT: usize = 64 << 20;
 /// One answer holds this much of a log.
 const LOG_PIECE: u64 = 1 << 20;
 
-pub async fn list(State(service): Shared, caller: Caller) -> Result<Json<Vec<Desktop>>, Refusal> {
+pub async fn list(extract::State(service): Shared, caller: Caller) -> Result<Json<Vec<Desktop>>, Refusal> {
     let desktops = service.store.desktops(caller.sees())?;
     Ok(Json(desktops.into_iter().map(|desktop| service.show(desktop)).collect()))
 }
 
 pub async fn show(
-    State(service): Shared,
+    extract::State(service): Shared,
     caller: Caller,
     Path(desktop): Path<String>,
 ) -> Result<Json<Desktop>, Refusal> {
@@ -42,7 +42,7 @@ pub async fn show(
 }
 
 pub async fn create(
-    State(service): Shared,
+    extract::State(service): Shared,
     caller: Caller,
     Body(new): Body<NewDesktop>,
 ) -> Result<(StatusCode, Json<Desktop>), Refusal> {
@@ -80,7 +80,7 @@ fn owner(service: &Service, caller: &Caller, new: &NewDesktop) -> Result<store::
 }
 
 pub async fn remove(
-    State(service): Shared,
+    extract::State(service): Shared,
     caller: Caller,
     Path(desktop): Path<String>,
 ) -> Result<StatusCode, Refusal> {
@@ -91,7 +91,7 @@ pub async fn remove(
 }
 
 pub async fn start(
-    State(service): Shared,
+    extract::State(service): Shared,
     caller: Caller,
     Path(desktop): Path<String>,
 ) -> Result<(StatusCode, Json<Desktop>), Refusal> {
@@ -101,7 +101,7 @@ pub async fn start(
 }
 
 pub async fn stop(
-    State(service): Shared,
+    extract::State(service): Shared,
     caller: Caller,
     Path(desktop): Path<String>,
     Body(stop): Body<Stop>,
@@ -112,7 +112,7 @@ pub async fn stop(
 }
 
 pub async fn restart(
-    State(service): Shared,
+    extract::State(service): Shared,
     caller: Caller,
     Path(desktop): Path<String>,
     Body(stop): Body<Stop>,
@@ -143,13 +143,14 @@ fn accepted(
 }
 
 pub async fn screenshot(
-    State(service): Shared,
+    extract::State(service): Shared,
     caller: Caller,
     Path(desktop): Path<String>,
 ) -> Result<Response, Refusal> {
     let desktop = caller.desktop(&service, &desktop)?;
-    if service.machines.state(desktop.id) == model::State::Stopped {
-        return Err(Refusal::conflict(format!("`{}` does not run: start it first", desktop.name)));
+    match service.machines.state(desktop.id) {
+        State::Running | State::Stopping => {}
+        state => return Err(Refusal::conflict(format!("`{}` is {state} and shows no picture", desktop.name))),
     }
     let control = Folder::of(&service.data, desktop.id).run_file("control.sock");
     let timeout = Duration::from_secs(10);
@@ -196,7 +197,7 @@ impl LogSource {
 }
 
 pub async fn logs(
-    State(service): Shared,
+    extract::State(service): Shared,
     caller: Caller,
     Path(desktop): Path<String>,
     Query(query): Query<LogQuery>,

@@ -115,3 +115,6 @@ fn unique(error: rusqlite::Error, kind: &'static str, name: &str) -> Error {
         _ => error.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,302 @@
+//! A service with stand-ins for its programs, in a folder of its own.
+
+// test support: what panics here fails a test; not every test uses all of it
+#![allow(clippy::unwrap_used, dead_code)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub const YUNJU: &str = env!("CARGO_BIN_EXE_yunju");
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+pub struct Service {
+    folder: TempDir,
+    serve: Option<Child>,
+    /// `127.0.0.1:port` of the running `serve`.
+    pub address: String,
+}
+
+/// A folder with the stand-ins and images, in which nothing runs yet.
+pub fn service() -> Service {
+    let folder = tempfile::tempdir().unwrap();
+    for part in ["bin", "images", "data"] {
+        fs::create_dir(folder.path().join(part)).unwrap();
+    }
+    let target = Path::new(YUNJU).parent().unwrap();
+    for program in ["yunju-vmm", "yunju-vnc-proxy", "passt"] {
+        symlink(target.join("examples/fake-programs"), folder.path().join("bin").join(program)).unwrap();
+    }
+    let service = Service { folder, serve: None, address: String::new() };
+    for (name, word) in [
+        ("good", ""),
+        ("crash", "fake=crash"),
+        ("error", "fake=error"),
+        ("deaf", "fake=ignore-power"),
+        ("mute", "fake=mute"),
+    ] {
+        service.image(name, word);
+    }
+    service
+}
+
+impl Service {
+    pub fn path(&self, part: &str) -> PathBuf {
+        self.folder.path().join(part)
+    }
+
+    pub fn image(&self, name: &str, cmdline: &str) {
+        let folder = self.path("images").join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("vmlinux"), "kernel").unwrap();
+        fs::write(folder.join("base.img"), [1; 4096]).unwrap();
+        fs::write(folder.join("system.img"), [2; 4096]).unwrap();
+        let manifest = serde_json::json!({
+            "name": name, "description": format!("The {name} image"), "digest": format!("sha256:{name}"),
+            "created": "2026-11-24T05:00:00Z", "kernel": "vmlinux", "cmdline": cmdline,
+            "disks": [{"path": "base.img", "readonly": true}, {"path": "system.img"}],
+            "memory": "512M", "cpus": 1, "display": {"width": 1280, "height": 800}, "net": true,
+        });
+        fs::write(folder.join("image.json"), manifest.to_string()).unwrap();
+    }
+
+    /// Starts `yunju serve` and waits until it listens.
+    pub fn serve(&mut self, flags: &[&str]) -> &mut Self {
+        assert!(self.try_serve(flags), "serve did not come up: {}", self.log());
+        self
+    }
+
+    /// As [`Self::serve`]; false if it was killed before it listened.
+    pub fn try_serve(&mut self, flags: &[&str]) -> bool {
+        let log = fs::File::options().create(true).append(true).open(self.path("serve.log")).unwrap();
+        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        let mut serve = Command::new(YUNJU)
+            .args(["serve", "--listen", "127.0.0.1:0", "--stop-timeout", "2"])
+            .args(["--images".as_ref(), self.path("images").as_os_str()])
+            .args(["--bin-dir".as_ref(), self.path("bin").as_os_str()])
+            .args(flags)
+            .env("YUNJU_DATA", self.path("data"))
+            .env("PATH", path)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(serve.stderr.take().unwrap()).lines();
+        let log_path = self.path("serve.log");
+        let mut log = fs::File::options().append(true).open(log_path).unwrap();
+        self.serve = Some(serve);
+        while let Some(Ok(line)) = lines.next() {
+            writeln!(log, "{line}").unwrap();
+            if let Some(address) = line.strip_prefix("yunju: open http://") {
+                self.address = address.to_owned();
+                std::thread::spawn(move || lines.map_while(Result::ok).for_each(|l| writeln!(log, "{l}").unwrap()));
+                return true;
+            }
+        }
+        self.serve.take().unwrap().wait().unwrap();
+        false
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("serve.log")).unwrap_or_default()
+    }
+
+    /// Kills the service as a crash would.
+    pub fn kill_serve(&mut self) {
+        if let Some(mut serve) = self.serve.take() {
+            serve.kill().unwrap();
+            serve.wait().unwrap();
+        }
+    }
+
+    /// Waits until the service ended by itself, however.
+    pub fn await_serve_end(&mut self) {
+        let mut serve = self.serve.take().unwrap();
+        until("serve ends", || serve.try_wait().unwrap().is_some());
+    }
+
+    /// Ends the service with SIGTERM; its exit code.
+    pub fn end_serve(&mut self) -> i32 {
+        let mut serve = self.serve.take().unwrap();
+        let pid = rustix::process::Pid::from_child(&serve);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        serve.wait().unwrap().code().unwrap()
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(YUNJU);
+        command.args(arguments).env("YUNJU_DATA", self.path("data")).current_dir(self.folder.path());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub fn yunju(&self, arguments: &[&str]) -> Said {
+        said(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs a command that must succeed; what it printed.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let said = self.yunju(arguments);
+        assert_eq!(said.code, 0, "{arguments:?}: {said:?}\n{}", self.log());
+        said.out
+    }
+
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(&[arguments, &["-o", "json"]].concat())).unwrap()
+    }
+
+    /// A user `name` who has chosen a password, logged in; the cookie.
+    pub fn log_in(&self, name: &str, flags: &[&str]) -> String {
+        let password = self.ok(&[&["user", "add", name], flags].concat());
+        let login = |password: &str| {
+            let body = serde_json::json!({"name": name, "password": password}).to_string();
+            let (status, head, _) = self.http("POST", "/v1/session", "", &self.own_origin(), &body);
+            assert_eq!(status, 200, "{head}");
+            let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+            cookie.split(';').next().unwrap().to_owned()
+        };
+        let cookie = login(password.trim());
+        let change = serde_json::json!({"current": password.trim(), "new": format!("{name} has chosen")}).to_string();
+        assert_eq!(self.http("POST", "/v1/session/password", &cookie, &self.own_origin(), &change).0, 204);
+        cookie
+    }
+
+    pub fn own_origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// One request over TCP; status, head and body.
+    pub fn http(&self, method: &str, path: &str, cookie: &str, origin: &str, body: &str) -> (u16, String, String) {
+        let mut stream = self.request(method, path, cookie, origin, "", body);
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_owned(), body.to_owned())
+    }
+
+    fn request(&self, method: &str, path: &str, cookie: &str, origin: &str, more: &str, body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n{more}", self.address);
+        if more.is_empty() {
+            head += "connection: close\r\n";
+        }
+        for (name, value) in [("cookie", cookie), ("origin", origin)] {
+            if !value.is_empty() {
+                head += &format!("{name}: {value}\r\n");
+            }
+        }
+        if !body.is_empty() {
+            head += &format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
+        }
+        stream.write_all(format!("{head}\r\n{body}").as_bytes()).unwrap();
+        stream
+    }
+
+    /// Asks for a websocket to a desktop; the status, and the stream after the answer's head.
+    pub fn websocket(&self, desktop: &str, cookie: &str, origin: &str) -> (u16, String, TcpStream) {
+        let upgrade = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                       sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let path = format!("/desktops/{desktop}/ws");
+        let mut stream = self.request("GET", &path, cookie, origin, upgrade, "");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), head, stream)
+    }
+
+    pub fn state(&self, desktop: &str) -> String {
+        self.json(&["show", desktop])["state"].as_str().unwrap().to_owned()
+    }
+
+    pub fn await_state(&self, desktop: &str, state: &str) {
+        until(&format!("{desktop} is {state}\n{}", self.log()), || self.state(desktop) == state);
+    }
+
+    pub fn desktop_folder(&self, desktop: &str) -> PathBuf {
+        self.path("data/desktops").join(self.json(&["show", desktop])["id"].as_str().unwrap())
+    }
+
+    pub fn record(&self, desktop: &str) -> Value {
+        let text = fs::read(self.desktop_folder(desktop).join("run/processes.json")).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    pub fn pid(&self, desktop: &str, process: &str) -> i32 {
+        i32::try_from(self.record(desktop)[process]["pid"].as_i64().unwrap()).unwrap()
+    }
+
+    /// Living processes of this service but `serve` itself: pid and name.
+    pub fn processes(&self) -> Vec<(i32, String)> {
+        let own = self.serve.as_ref().map(|serve| serve.id());
+        let mark = self.folder.path().display().to_string();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            if line.contains(&mark) && own != Some(pid) && !line.contains(" serve ") {
+                found.push((i32::try_from(pid).unwrap(), line));
+            }
+        }
+        found
+    }
+
+    /// How many processes there are of a program.
+    pub fn count(&self, program: &str) -> usize {
+        let path = self.path("bin").join(program).display().to_string();
+        self.processes().iter().filter(|(_, line)| line.starts_with(&path)).count()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.kill_serve();
+        for (pid, _) in self.processes() {
+            kill(pid);
+        }
+    }
+}
+
+pub fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+}
+
+pub fn said(output: Output) -> Said {
+    Said {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Waits until something is so, or fails.
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it never came to be: {what}");
+        sleep(Duration::from_millis(30));
+    }
+}

@@ -1,0 +1,119 @@
+//! The way from a browser to a desktop's screen is open to who may pass, and closes when they no longer may.
+
+#![allow(clippy::unwrap_used)] // test support functions panic to fail
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use common::{Service, service};
+
+fn running() -> (Service, String) {
+    let mut service = service();
+    service.serve(&[]);
+    let cookie = service.log_in("alice", &[]);
+    service.ok(&["create", "alice", "--image", "good", "--start"]);
+    common::until("the proxy listens", || service.websocket("alice", &cookie, &service.own_origin()).0 == 101);
+    (service, cookie)
+}
+
+fn greeting(stream: &mut TcpStream) -> [u8; 14] {
+    let mut frame = [0; 14];
+    stream.read_exact(&mut frame).unwrap();
+    frame
+}
+
+/// Whether the stream ends within two seconds.
+fn ends(stream: &mut TcpStream) -> bool {
+    let begun = Instant::now();
+    let mut rest = Vec::new();
+    let ended = stream.read_to_end(&mut rest).is_ok();
+    ended && begun.elapsed().as_secs() < 2
+}
+
+#[test]
+fn an_owner_on_our_page_reaches_the_proxy() {
+    let (service, cookie) = running();
+    let (status, head, mut stream) = service.websocket("alice", &cookie, &service.own_origin());
+    assert_eq!(status, 101);
+    assert!(head.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "answered by the proxy: {head}");
+    assert_eq!(&greeting(&mut stream), b"\x82\x0cRFB 003.008\n");
+    // and bytes go the other way: a masked message of the viewer's version makes the proxy go on
+    stream.write_all(b"\x82\x8c\0\0\0\0RFB 003.008\n").unwrap();
+    let mut security = [0; 4];
+    stream.read_exact(&mut security).unwrap();
+    assert_eq!(security, [0x82, 2, 1, 1]);
+}
+
+#[test]
+fn others_are_refused_before_the_proxy_hears_of_them() {
+    let (service, cookie) = running();
+    let (own, bob, admin) = (service.own_origin(), service.log_in("bob", &[]), service.log_in("root", &["--admin"]));
+    assert_eq!(service.websocket("alice", &admin, &own).0, 101);
+    assert_eq!(service.websocket("alice", "", &own).0, 401);
+    assert_eq!(service.websocket("alice", "yunju_session=0000", &own).0, 401);
+    assert_eq!(service.websocket("alice", &bob, &own).0, 404, "not even that it exists");
+    assert_eq!(service.websocket("none", &cookie, &own).0, 404);
+    for origin in ["", "null", "http://evil.example", &format!("{own}.evil.example"), &format!("{own}0")] {
+        assert_eq!(service.websocket("alice", &cookie, origin).0, 403, "{origin}");
+    }
+    service.ok(&["stop", "alice"]);
+    assert_eq!(service.websocket("alice", &cookie, &own).0, 409);
+}
+
+#[test]
+fn streams_end_when_the_right_to_them_does() {
+    let (service, cookie) = running();
+    let own = service.own_origin();
+    let open = |cookie: &str| {
+        let (status, _, mut stream) = service.websocket("alice", cookie, &own);
+        assert_eq!(status, 101);
+        greeting(&mut stream);
+        stream
+    };
+    let admin = service.log_in("root", &["--admin"]);
+    let (mut first, mut second, mut third) = (open(&cookie), open(&admin), open(&admin));
+
+    assert_eq!(service.http("DELETE", "/v1/session", &cookie, &own, "").0, 204);
+    assert!(ends(&mut first), "logged out");
+    assert_eq!(service.websocket("alice", &cookie, &own).0, 401);
+
+    second.write_all(b"\x82\x8c\0\0\0\0RFB 003.008\n").unwrap();
+    second.read_exact(&mut [0; 4]).unwrap();
+    service.ok(&["user", "passwd", "root"]);
+    assert!(ends(&mut second) && ends(&mut third), "a new password ends all sessions");
+
+    let body = serde_json::json!({"name": "alice", "password": "alice has chosen"}).to_string();
+    let (_, head, _) = service.http("POST", "/v1/session", "", &own, &body);
+    let cookie = head.lines().find_map(|l| l.strip_prefix("set-cookie: ")).unwrap().split(';').next().unwrap();
+    let mut last = open(cookie);
+    service.ok(&["rm", "alice", "--yes"]);
+    assert!(ends(&mut last), "deleted");
+}
+
+#[test]
+fn a_vnc_viewer_connects_through_a_local_port() {
+    let (service, _) = running();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let mut bridge = service.command(&["open", "alice", "--vnc", &port]).spawn().unwrap();
+    let mut viewer = None;
+    common::until("the bridge listens", || {
+        viewer = TcpStream::connect(format!("127.0.0.1:{port}")).ok();
+        viewer.is_some()
+    });
+    let mut version = [0; 12];
+    viewer.unwrap().read_exact(&mut version).unwrap();
+    assert_eq!(&version, b"RFB 003.008\n");
+    bridge.kill().unwrap();
+    bridge.wait().unwrap();
+}
+
+#[test]
+fn secrets_are_in_no_log() {
+    let (service, cookie) = running();
+    let token = cookie.split_once('=').unwrap().1;
+    let log = service.log();
+    assert!(log.contains("logged in") && !log.contains(token) && !log.contains("has chosen"), "{log}");
+}

@@ -1,0 +1,342 @@
+//! The API from outside: who may do what, and how it refuses.
+
+#![allow(clippy::unwrap_used)] // test support functions panic to fail
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{HeaderMap, Request};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use yunju_manager::api::{access::Peer, router};
+use yunju_manager::auth;
+use yunju_manager::machines::{Limits, Machines, Programs};
+use yunju_manager::model::Role;
+use yunju_manager::service::Service;
+use yunju_manager::store::{Store, User};
+
+struct House {
+    address: SocketAddr,
+    service: Arc<Service>,
+    folder: tempfile::TempDir,
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The sentence of a refusal.
+    fn detail(&self) -> String {
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        self.json()["detail"].as_str().unwrap().to_owned()
+    }
+
+    fn cookie(&self) -> String {
+        self.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned()
+    }
+}
+
+async fn house() -> House {
+    let folder = tempfile::tempdir().unwrap();
+    for part in ["desktops", "images/card"] {
+        std::fs::create_dir_all(folder.path().join(part)).unwrap();
+    }
+    image(folder.path(), json!({}));
+    let store = Arc::new(Store::in_memory().unwrap());
+    let nowhere = |name: &str| PathBuf::from("/nonexistent").join(name);
+    let programs = Programs { vmm: nowhere("yunju-vmm"), proxy: nowhere("yunju-vnc-proxy"), passt: None };
+    let data = folder.path().to_owned();
+    let machines = Machines::new(store.clone(), data.clone(), programs, Limits::default());
+    let service = Service::new(store, machines, data, folder.path().join("images"), "http://here".to_owned());
+    let service = Arc::new(service);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = router(service.clone()).into_make_service_with_connect_info::<Peer>();
+    tokio::spawn(axum::serve(listener, app).into_future());
+    House { address, service, folder }
+}
+
+/// An image called `card`, with some things other than they should be.
+fn image(house: &Path, other: Value) {
+    let folder = house.join("images/card");
+    for file in ["vmlinux", "system.img"] {
+        std::fs::write(folder.join(file), "x").unwrap();
+    }
+    let mut manifest = json!({"name": "card", "digest": "sha256:1", "kernel": "vmlinux",
+        "disks": [{"path": "system.img"}], "memory": "128M"});
+    manifest.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
+    std::fs::write(folder.join("image.json"), manifest.to_string()).unwrap();
+}
+
+impl House {
+    fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    async fn ask(&self, method: &str, path: &str, cookie: &str, body: Value) -> Answer {
+        let origin = self.origin();
+        self.send(method, path, &[("cookie", cookie), ("origin", &origin)], body.to_string()).await
+    }
+
+    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: String) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).header("host", self.address.to_string());
+        for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
+            request = request.header(*name, *value);
+        }
+        if !headers.iter().any(|(name, _)| *name == "content-type") {
+            request = request.header("content-type", "application/json");
+        }
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let response = sender.send_request(request.body(Full::<Bytes>::from(body)).unwrap()).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    /// A user with a session, who has chosen a password or not.
+    fn user(&self, name: &str, role: Role, chosen: bool) -> (User, String) {
+        let user = self.service.store.add_user(name, role, &auth::hash_password("correct horse")).unwrap();
+        let hash = user.password_hash.clone();
+        self.service.store.set_password(user.id, &hash, !chosen, None).unwrap();
+        let token = auth::token();
+        self.service.store.add_session(user.id, &auth::token_hash(&token), 60).unwrap();
+        (user, format!("yunju_session={token}"))
+    }
+
+    async fn desktop(&self, name: &str, cookie: &str) {
+        let made = self.ask("POST", "/v1/desktops", cookie, json!({"name": name, "image": "card"})).await;
+        assert_eq!(made.status, 201, "{}", String::from_utf8_lossy(&made.body));
+    }
+}
+
+/// Every endpoint × every kind of caller. A desktop that one may have but cannot start (no program is
+/// there) answers 500, one that does not run 409: both say that the caller was let through.
+#[tokio::test]
+async fn every_endpoint_lets_exactly_those_through_who_may() {
+    #[rustfmt::skip]
+    let matrix: &[(&str, &str, Value, [u16; 5])] = &[
+        //                                                        nobody new  other owner admin
+        ("GET",    "/v1/health",                    json!(null), [200, 200, 200, 200, 200]),
+        ("GET",    "/v1/session",                   json!(null), [401, 200, 200, 200, 200]),
+        ("POST",   "/v1/session/password",          json!({"current": "wrong one", "new": "something"}), [401, 403, 403, 403, 403]),
+        ("GET",    "/v1/users",                     json!(null), [401, 403, 403, 403, 200]),
+        ("POST",   "/v1/users",                     json!({"name": "x", "role": "user"}), [401, 403, 403, 403, 201]),
+        ("POST",   "/v1/users/x/password",          json!(null), [401, 403, 403, 403, 200]),
+        ("DELETE", "/v1/users/x",                   json!(null), [401, 403, 403, 403, 204]),
+        ("GET",    "/v1/images",                    json!(null), [401, 403, 200, 200, 200]),
+        ("GET",    "/v1/desktops",                  json!(null), [401, 403, 200, 200, 200]),
+        ("GET",    "/v1/desktops/d",                json!(null), [401, 403, 404, 200, 200]),
+        ("POST",   "/v1/desktops/d/start",          json!(null), [401, 403, 404, 500, 500]),
+        ("POST",   "/v1/desktops/d/stop",           json!({}),   [401, 403, 404, 202, 202]),
+        ("POST",   "/v1/desktops/d/restart",        json!({}),   [401, 403, 404, 202, 202]),
+        ("GET",    "/v1/desktops/d/screenshot",     json!(null), [401, 403, 404, 409, 409]),
+        ("GET",    "/v1/desktops/d/logs",           json!(null), [401, 403, 404, 200, 200]),
+        ("GET",    "/v1/desktops/d/console",        json!(null), [401, 403, 404, 400, 400]),
+        ("GET",    "/desktops/d/ws",                json!(null), [401, 403, 404, 400, 400]),
+        ("POST",   "/v1/desktops",                  json!({"name": "e", "image": "card", "owner": "owner"}), [401, 403, 403, 201, 409]),
+        ("POST",   "/v1/desktops",                  json!({"name": "f", "image": "card", "memory": "1G"}),   [401, 403, 403, 403, 201]),
+        ("DELETE", "/v1/desktops/e",                json!(null), [401, 403, 404, 204, 404]),
+        ("DELETE", "/v1/desktops/d",                json!(null), [401, 403, 404, 204, 404]),
+        ("DELETE", "/v1/session",                   json!(null), [401, 204, 204, 204, 204]),
+    ];
+    let house = house().await;
+    let callers = [
+        String::new(),
+        house.user("new", Role::Admin, false).1,
+        house.user("other", Role::User, true).1,
+        house.user("owner", Role::User, true).1,
+        house.user("admin", Role::Admin, true).1,
+    ];
+    house.desktop("d", &callers[3]).await;
+    for (method, path, body, expected) in matrix {
+        for (caller, status) in callers.iter().zip(expected) {
+            let answer = house.ask(method, path, caller, body.clone()).await;
+            let role = callers.iter().position(|c| c == caller).unwrap();
+            assert_eq!(answer.status, *status, "{method} {path} by caller {role}: {:?}", answer.body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_user_sees_their_own_desktops_and_an_admin_all() {
+    let house = house().await;
+    let (_, alice) = house.user("alice", Role::User, true);
+    let (_, bob) = house.user("bob", Role::User, true);
+    let (_, admin) = house.user("admin", Role::Admin, true);
+    house.desktop("a", &alice).await;
+    house.desktop("b", &bob).await;
+    for (caller, names) in [(&alice, json!(["a"])), (&bob, json!(["b"])), (&admin, json!(["a", "b"]))] {
+        let desktops = house.ask("GET", "/v1/desktops", caller, json!(null)).await.json();
+        let seen: Vec<_> = desktops.as_array().unwrap().iter().map(|desktop| desktop["name"].clone()).collect();
+        assert_eq!(json!(seen), names);
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_come_from_our_own_pages_changes_nothing() {
+    let house = house().await;
+    let (_, admin) = house.user("admin", Role::Admin, true);
+    let own = house.origin();
+    let body = json!({"name": "x", "role": "user"}).to_string();
+    for origin in ["", "null", "http://evil.example", &format!("{own}.evil.example"), "http://127.0.0.1"] {
+        let answer = house.send("POST", "/v1/users", &[("cookie", &admin), ("origin", origin)], body.clone()).await;
+        assert_eq!(answer.status, 403, "{origin}");
+        let login = json!({"name": "admin", "password": "correct horse"}).to_string();
+        assert_eq!(house.send("POST", "/v1/session", &[("origin", origin)], login).await.status, 403, "{origin}");
+        let upgrade =
+            [("cookie", admin.as_str()), ("origin", origin), ("upgrade", "websocket"), ("connection", "upgrade")];
+        assert_eq!(house.send("GET", "/desktops/d/ws", &upgrade, String::new()).await.status, 403, "{origin}");
+    }
+    assert_eq!(house.service.store.users().unwrap().len(), 1);
+    // and a form, which needs no permission to be sent across origins, is no JSON
+    let form = [("cookie", admin.as_str()), ("origin", own.as_str()), ("content-type", "text/plain")];
+    assert_eq!(house.send("POST", "/v1/users", &form, body).await.status, 415);
+}
+
+#[tokio::test]
+async fn a_one_time_password_opens_nothing_but_the_choice_of_another() {
+    let house = house().await;
+    let (_, admin) = house.user("admin", Role::Admin, true);
+    let made = house.ask("POST", "/v1/users", &admin, json!({"name": "bob"})).await.json();
+    let password = made["password"].as_str().unwrap();
+    let login = house.ask("POST", "/v1/session", "", json!({"name": "bob", "password": password})).await;
+    assert_eq!((login.status, login.json()["must_change_password"].clone()), (200, json!(true)));
+    let set = login.headers["set-cookie"].to_str().unwrap();
+    assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict"), "{set}");
+    let bob = login.cookie();
+    assert_eq!(house.ask("GET", "/v1/desktops", &bob, json!(null)).await.json()["code"], "password_change_needed");
+    let change = |new: &str| json!({"current": password, "new": new});
+    for (new, says) in [("short", "8 to 256"), (password, "the one that you have"), (&"x".repeat(257), "8 to 256")] {
+        let refused = house.ask("POST", "/v1/session/password", &bob, change(new)).await;
+        assert!(refused.status == 400 && refused.detail().contains(says), "{}", refused.detail());
+    }
+    assert_eq!(house.ask("POST", "/v1/session/password", &bob, change("battery staple")).await.status, 204);
+    assert_eq!(house.ask("GET", "/v1/desktops", &bob, json!(null)).await.status, 200);
+    let again = house.ask("POST", "/v1/session", "", json!({"name": "bob", "password": password})).await;
+    assert_eq!(again.status, 403, "the one-time password is spent");
+}
+
+#[tokio::test]
+async fn who_keeps_guessing_has_to_wait_and_learns_no_names() {
+    let house = house().await;
+    house.user("alice", Role::User, true);
+    let login = |name: &str, password: &str| {
+        let body = json!({"name": name, "password": password});
+        let house = &house;
+        async move { house.ask("POST", "/v1/session", "", body).await }
+    };
+    let (wrong, unknown) = (login("alice", "guess").await, login("nobody", "guess").await);
+    assert_eq!((wrong.status, wrong.detail()), (unknown.status, unknown.detail()));
+    for _ in 0..4 {
+        login("alice", "guess").await;
+    }
+    let held = login("alice", "correct horse").await;
+    assert_eq!(held.status, 429);
+    assert!(held.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
+    assert_eq!(login("bob", "guess").await.status, 403, "others are not held");
+}
+
+#[tokio::test]
+async fn logging_out_ends_the_session_here_and_in_the_browser() {
+    let house = house().await;
+    let (_, alice) = house.user("alice", Role::User, true);
+    let answer = house.ask("DELETE", "/v1/session", &alice, json!(null)).await;
+    assert!(answer.headers["set-cookie"].to_str().unwrap().contains("Max-Age=0"));
+    assert_eq!(house.ask("GET", "/v1/session", &alice, json!(null)).await.status, 401);
+}
+
+#[tokio::test]
+async fn refusals_say_what_is_wrong() {
+    let house = house().await;
+    let (_, admin) = house.user("admin", Role::Admin, true);
+    let ask = |method: &'static str, path: &'static str, body: Value| {
+        let (house, admin) = (&house, &admin);
+        async move { house.ask(method, path, admin, body).await }
+    };
+    for (body, status, says) in [
+        (json!({"name": "A", "image": "card"}), 400, "cannot be the name of a desktop"),
+        (json!({"name": "a", "image": "none"}), 404, "yunju image build none"),
+        (json!({"name": "a", "image": "../card"}), 404, "no image"),
+        (json!({"name": "a", "image": "card", "memory": "1M"}), 400, "64M to 64G"),
+        (json!({"name": "a", "image": "card", "memory": "much"}), 422, "is no size"),
+        (json!({"name": "a", "image": "card", "cpus": 99}), 400, "1 to 8"),
+        (json!({"name": "a", "image": "card", "owner": "none"}), 404, "no user called `none`"),
+        (json!({"name": "a", "image": "card", "colour": 1}), 422, "colour"),
+        (json!({"name": "a"}), 422, "image"),
+    ] {
+        let answer = ask("POST", "/v1/desktops", body.clone()).await;
+        assert!(
+            answer.status == status && answer.detail().contains(says),
+            "{body}: {} {}",
+            answer.status,
+            answer.detail()
+        );
+    }
+    assert_eq!(std::fs::read_dir(house.folder.path().join("desktops")).unwrap().count(), 0, "nothing half made");
+    for (method, path, status) in [
+        ("GET", "/v1/none", 404),
+        ("GET", "/assets/../login.html", 404),
+        ("GET", "/assets/desktops.html", 404),
+        ("GET", "/assets/novnc/../../package.json", 404),
+        ("PUT", "/v1/desktops", 405),
+        ("GET", "/v1/desktops/d/logs", 404),
+    ] {
+        assert_eq!(ask(method, path, json!(null)).await.status, status, "{method} {path}");
+    }
+    house.desktop("d", &admin).await;
+    assert_eq!(ask("GET", "/v1/desktops/d/logs?source=shadow", json!(null)).await.status, 400);
+    assert_eq!(ask("GET", "/v1/desktops/d/logs?offset=-1", json!(null)).await.status, 400);
+    let big = json!({"name": "x".repeat(100_000)});
+    assert_eq!(ask("POST", "/v1/users", big).await.status, 413);
+}
+
+#[tokio::test]
+async fn an_image_that_changed_in_place_is_not_started() {
+    let house = house().await;
+    let (_, admin) = house.user("admin", Role::Admin, true);
+    house.desktop("d", &admin).await;
+    image(house.folder.path(), json!({"digest": "sha256:2"}));
+    let answer = house.ask("POST", "/v1/desktops/d/start", &admin, json!(null)).await;
+    assert!(answer.status == 409 && answer.detail().contains("was changed"), "{}", answer.detail());
+    let shown = house.ask("GET", "/v1/desktops/d", &admin, json!(null)).await.json();
+    assert_eq!((shown["state"].clone(), shown["ended"]["failed"].clone()), (json!("stopped"), json!(true)));
+}
+
+#[tokio::test]
+async fn pages_are_for_who_is_logged_in_and_carry_a_strict_policy() {
+    let house = house().await;
+    let (_, alice) = house.user("alice", Role::User, true);
+    let (_, new) = house.user("new", Role::User, false);
+    for path in ["/", "/desktops/d"] {
+        for nobody in ["", &new] {
+            let answer = house.ask("GET", path, nobody, json!(null)).await;
+            assert_eq!((answer.status, answer.headers["location"].to_str().unwrap()), (303, "/login"));
+        }
+        let page = house.ask("GET", path, &alice, json!(null)).await;
+        assert_eq!(page.status, 200);
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+        let text = String::from_utf8(page.body.to_vec()).unwrap();
+        assert!(!text.contains("onclick") && !text.contains("style=") && !text.contains("<script>"), "inline code");
+    }
+    let novnc = house.ask("GET", "/assets/novnc/core/rfb.js", "", json!(null)).await;
+    assert_eq!(novnc.status, 200);
+    assert_eq!(&novnc.body[..], std::fs::read("web/node_modules/@novnc/novnc/core/rfb.js").unwrap(), "unmodified");
+    let tag = novnc.headers["etag"].to_str().unwrap();
+    let again = house.send("GET", "/assets/novnc/core/rfb.js", &[("if-none-match", tag)], String::new()).await;
+    assert_eq!((again.status, again.body.len()), (304, 0));
+}
