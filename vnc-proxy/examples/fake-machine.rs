@@ -9,6 +9,7 @@
 #[path = "../tests/support/machine.rs"]
 mod machine;
 
+use std::io;
 use std::path::Path;
 
 use machine::{Buffer, Display, Machine};
@@ -46,47 +47,44 @@ fn main() {
     let machine = Machine::listen(Path::new(&path));
     loop {
         eprintln!("fake-machine: waiting for a proxy on {path}");
-        attend(&machine.accept(), &mut size);
+        let ended = machine.accept().and_then(|display| attend(&display, &mut size));
+        eprintln!("fake-machine: {}", ended.err().map_or("ended".into(), |error| error.to_string()));
     }
 }
 
-fn attend(display: &Display, size: &mut (u32, u32)) {
+fn attend(display: &Display, size: &mut (u32, u32)) -> io::Result<()> {
     let mut picture = Picture::new(1, *size);
-    display.announce(&picture.buffer);
-    picture.show(display, picture.buffer.bounds());
-    display.tell(&arrow());
-    display.tell(&Event::Leds { lit: 0 });
+    display.announce(&picture.buffer)?;
+    picture.show(display, picture.buffer.bounds())?;
+    display.tell(&arrow())?;
+    display.tell(&Event::Leds { lit: 0 })?;
     let mut lit = 0;
     loop {
-        match display.request(60_000) {
-            Ok(None) => continue,
-            Err(_) => return,
-            Ok(Some(request)) => {
-                println!("{}", serde_json::to_string(&request).expect("requests are plain data"));
-                match request {
-                    Request::Key { code: 58, down: true } => {
-                        lit ^= 4;
-                        display.tell(&Event::Leds { lit });
-                    }
-                    Request::Key { down: true, .. } => {
-                        picture.presses += 1;
-                        picture.show(display, BAR);
-                    }
-                    Request::Key { .. } => {}
-                    Request::Pointer { x, y, buttons } => picture.point(display, x, y, buttons != 0),
-                    Request::Wheel { vertical, .. } => {
-                        picture.scrolled -= i32::from(vertical) * 20;
-                        picture.show(display, LIST);
-                    }
-                    Request::Resize { width, height } => {
-                        *size = (width.clamp(64, 4096), height.clamp(64, 4096));
-                        let old = picture.buffer.id;
-                        let next = Picture::new(old + 1, *size);
-                        picture = Picture { buffer: next.buffer, ..picture };
-                        display.announce(&picture.buffer);
-                        picture.show(display, picture.buffer.bounds());
-                        display.tell(&Event::BufferGone { id: old });
-                    }
+        if let Some(request) = display.request(60_000)? {
+            println!("{}", serde_json::to_string(&request).expect("requests are plain data"));
+            match request {
+                Request::Key { code: 58, down: true } => {
+                    lit ^= 4;
+                    display.tell(&Event::Leds { lit })?;
+                }
+                Request::Key { down: true, .. } => {
+                    picture.presses += 1;
+                    picture.show(display, BAR)?;
+                }
+                Request::Key { .. } => {}
+                Request::Pointer { x, y, buttons } => picture.point(display, x, y, buttons != 0)?,
+                Request::Wheel { vertical, .. } => {
+                    picture.scrolled -= i32::from(vertical) * 20;
+                    picture.show(display, LIST)?;
+                }
+                Request::Resize { width, height } => {
+                    *size = (width.clamp(64, 4096), height.clamp(64, 4096));
+                    let old = picture.buffer.id;
+                    let next = Picture::new(old + 1, *size);
+                    picture = Picture { buffer: next.buffer, ..picture };
+                    display.announce(&picture.buffer)?;
+                    picture.show(display, picture.buffer.bounds())?;
+                    display.tell(&Event::BufferGone { id: old })?;
                 }
             }
         }
@@ -98,22 +96,21 @@ impl Picture {
         Self { buffer: Buffer::new(id, size.0, size.1), presses: 0, scrolled: 0, pointer: None }
     }
 
-    fn show(&self, display: &Display, damage: Rect) {
+    fn show(&self, display: &Display, damage: Rect) -> io::Result<()> {
         let damage = damage.intersection(&self.buffer.bounds());
         self.buffer.paint(damage, |x, y| self.pixel(x, y));
-        display.show(&self.buffer, damage);
+        display.show(&self.buffer, damage)
     }
 
-    fn point(&mut self, display: &Display, x: u16, y: u16, down: bool) {
+    fn point(&mut self, display: &Display, x: u16, y: u16, down: bool) -> io::Result<()> {
         let at = |scaled: u16, size: u32| u32::from(scaled) * size / (u32::from(POINTER_MAX) + 1);
         let now = (at(x, self.buffer.width), at(y, self.buffer.height), down);
         let before = self.pointer.replace(now);
         for (x, y, _) in before.into_iter().chain([now]) {
-            self.show(
-                display,
-                Rect { x: x.saturating_sub(ARM), y: y.saturating_sub(ARM), width: 2 * ARM + 1, height: 2 * ARM + 1 },
-            );
+            let side = 2 * ARM + 1;
+            self.show(display, Rect { x: x.saturating_sub(ARM), y: y.saturating_sub(ARM), width: side, height: side })?;
         }
+        Ok(())
     }
 
     fn pixel(&self, x: u32, y: u32) -> u32 {

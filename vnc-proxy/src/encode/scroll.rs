@@ -20,6 +20,8 @@ pub struct Move {
 const FEWEST_TILES: usize = 6;
 /// Fewer rows that have moved by one distance are chance.
 const FEWEST_VOTES: u32 = 12;
+/// Rows that are compared together when looking for the distance: single rows repeat too often in text.
+const TOGETHER: usize = 8;
 /// Shorter moved parts are not worth a rectangle.
 const FEWEST_ROWS: u32 = 16;
 
@@ -82,16 +84,16 @@ fn elect(strips: &[Strip]) -> Option<i32> {
     let mut places: HashMap<u64, Option<usize>> = HashMap::new();
     for strip in strips {
         places.clear();
-        for (y, hash) in strip.before.iter().enumerate() {
-            // A row that is there twice, as blank ones are, tells nothing.
-            places.entry(*hash).and_modify(|place| *place = None).or_insert(Some(y));
+        for (y, rows) in strip.before.windows(TOGETHER).enumerate() {
+            // What is there twice, as blank rows are, tells nothing.
+            places.entry(mix_all(rows)).and_modify(|place| *place = None).or_insert(Some(y));
         }
-        for (y, hash) in strip.after.iter().enumerate() {
-            if strip.before[y] == *hash {
+        for (y, rows) in strip.after.windows(TOGETHER).enumerate() {
+            if strip.before[y..y + TOGETHER] == *rows {
                 continue;
             }
             voters += 1;
-            if let Some(Some(from)) = places.get(hash) {
+            if let Some(Some(from)) = places.get(&mix_all(rows)) {
                 *votes.entry(y as i32 - *from as i32).or_default() += 1;
             }
         }
@@ -119,22 +121,24 @@ fn moved_runs(strip: &Strip, dy: i32) -> Vec<(u32, u32)> {
     runs
 }
 
-/// Mixes a row's pixels to a number, two pixels at a time in two lanes.
+fn mix(state: u64, word: u64) -> u64 {
+    (state ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}
+
+fn mix_all(words: &[u64]) -> u64 {
+    words.iter().fold(0, |state, word| mix(state, *word))
+}
+
+/// A row's pixels as a number; in two lanes, which a processor works on at the same time.
 fn hash(row: &[u32]) -> u64 {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut lanes = [0x243f_6a88_85a3_08d3u64, 0x1319_8a2e_0370_7344];
+    let mut lanes = [1, 2];
     let mut fours = row.chunks_exact(4);
     for four in &mut fours {
         for (lane, pair) in lanes.iter_mut().zip(four.chunks_exact(2)) {
-            let word = u64::from(pair[0]) << 32 | u64::from(pair[1]);
-            *lane = (*lane ^ word).wrapping_mul(FACTOR).rotate_left(29);
+            *lane = mix(*lane, u64::from(pair[0]) << 32 | u64::from(pair[1]));
         }
     }
-    let rest = fours
-        .remainder()
-        .iter()
-        .fold(lanes[1], |hash, pixel| (hash ^ u64::from(*pixel)).wrapping_mul(FACTOR).rotate_left(29));
-    (lanes[0] ^ rest.rotate_left(32)).wrapping_mul(FACTOR)
+    fours.remainder().iter().fold(mix(lanes[0], lanes[1]), |state, pixel| mix(state, u64::from(*pixel)))
 }
 
 const _: () = assert!(FEWEST_ROWS < SIDE);

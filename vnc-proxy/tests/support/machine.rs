@@ -63,11 +63,10 @@ impl Machine {
     }
 
     /// Waits for a proxy and greets it.
-    pub fn accept(&self) -> Display {
-        let socket = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC).expect("a proxy connects");
-        let display = Display { socket };
-        display.tell(&Event::Hello { version: VERSION });
-        display
+    pub fn accept(&self) -> io::Result<Display> {
+        let display = Display { socket: rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC)? };
+        display.tell(&Event::Hello { version: VERSION })?;
+        Ok(display)
     }
 }
 
@@ -83,21 +82,21 @@ pub struct Display {
 }
 
 impl Display {
-    /// Sends an event.
-    pub fn tell(&self, event: &Event) {
-        send(&self.socket, event, None).expect("the proxy listens");
+    /// Sends an event; an error means that the proxy has gone.
+    pub fn tell(&self, event: &Event) -> io::Result<()> {
+        send(&self.socket, event, None).map_err(io::Error::other)
     }
 
     /// Announces a buffer.
-    pub fn announce(&self, buffer: &Buffer) {
+    pub fn announce(&self, buffer: &Buffer) -> io::Result<()> {
         let Buffer { id, width, height, .. } = *buffer;
         let event = Event::Buffer { id, width, height, stride: width * 4 };
-        send(&self.socket, &event, Some(buffer.file.as_fd())).expect("the proxy listens");
+        send(&self.socket, &event, Some(buffer.file.as_fd())).map_err(io::Error::other)
     }
 
     /// Shows all of a buffer, of which this may have changed.
-    pub fn show(&self, buffer: &Buffer, damage: Rect) {
-        self.tell(&Event::Frame { buffer: buffer.id, area: buffer.bounds(), damage });
+    pub fn show(&self, buffer: &Buffer, damage: Rect) -> io::Result<()> {
+        self.tell(&Event::Frame { buffer: buffer.id, area: buffer.bounds(), damage })
     }
 
     /// The next request, if one comes within a time; `Err` when the proxy has gone.
