@@ -2,14 +2,14 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 use support::client::{Client, Said};
 use support::decode::{Decoded, Decoder, Extra, RGBX};
-use support::machine::{Buffer, Display, Machine};
+use support::lab::{Lab, SIZE, eventually, test_picture};
+use support::machine::{Buffer, Display};
 use yunju_protocol::display::{Event, Rect, Request};
-use yunju_vnc_proxy::{Config, Endpoint, Server};
 
 /// What noVNC lists.
 const NOVNC: &[i32] = &[
@@ -41,85 +41,6 @@ const NOVNC: &[i32] = &[
 
 /// Like noVNC, but asking for each update.
 const ASKING: &[i32] = &[1, 7, 0, -26, -224, -308, -258, -261, -307, 0x574d5664];
-
-const SIZE: (u32, u32) = (300, 200);
-
-/// A proxy between a machine and viewers.
-struct Lab {
-    folder: tempfile::TempDir,
-    machine: Option<Machine>,
-    runtime: Option<tokio::runtime::Runtime>,
-}
-
-impl Lab {
-    fn without_machine() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = |name: &str| vec![Endpoint::Unix(folder.path().join(name))];
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
-        let config = Config {
-            display: folder.path().join("display"),
-            websocket: at("websocket"),
-            rfb: at("rfb"),
-            name: "the desktop 桌面".into(),
-        };
-        let server = runtime.block_on(async { Server::bind(config) }).expect("free paths");
-        runtime.spawn(server.run());
-        Self { folder, machine: None, runtime: Some(runtime) }
-    }
-
-    /// With a machine that shows a picture of [`SIZE`].
-    fn new() -> (Self, Display, Buffer) {
-        let mut lab = Self::without_machine();
-        let (display, buffer) = lab.start_machine();
-        (lab, display, buffer)
-    }
-
-    fn start_machine(&mut self) -> (Display, Buffer) {
-        self.machine = None;
-        let machine = self.machine.insert(Machine::listen(&self.folder.path().join("display")));
-        let display = machine.accept().expect("the proxy connects");
-        let buffer = Buffer::new(1, SIZE.0, SIZE.1);
-        buffer.paint(buffer.bounds(), test_picture);
-        display.announce(&buffer).expect("the proxy listens");
-        display.show(&buffer, buffer.bounds()).expect("the proxy listens");
-        (display, buffer)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// A plain viewer that sees the machine's picture.
-    fn viewer(&self, encodings: &[i32]) -> Client {
-        let mut client =
-            eventually(|| Client::plain(&self.path("rfb")).ok().filter(|client| client.screen.width == SIZE.0));
-        client.set_encodings(encodings);
-        client.request(false);
-        client
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        self.runtime.take().expect("taken once").shutdown_background();
-    }
-}
-
-fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(done) = attempt() {
-            return done;
-        }
-        assert!(Instant::now() < deadline, "it takes too long");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn test_picture(x: u32, y: u32) -> u32 {
-    if x < 150 { x << 16 | y << 8 | (x ^ y) } else { (x / 40 * 0x30) << 8 | 0x20 }
-}
 
 /// Whether all pixels are as `pixel` says.
 fn shows(pixel: impl Fn(u32, u32) -> u32) -> impl Fn(&Decoder) -> bool {
@@ -379,7 +300,7 @@ fn viewers_stay_while_the_machine_restarts() {
     let mut viewer = lab.viewer(ASKING);
     viewer.until(shows(test_picture));
     drop((display, buffer));
-    lab.machine = None;
+    lab.stop_machine();
     viewer.until(shows(|_, _| 0));
     let (display, buffer) = lab.start_machine();
     viewer.until(shows(test_picture));

@@ -1,6 +1,8 @@
-//! A machine and a viewer of ours, for tests.
+//! A machine and a viewer of ours, and a proxy between them, for tests.
+
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod client;
-#[allow(dead_code, reason = "each test uses a part of it")]
 pub mod decode;
+pub mod lab;
 pub mod machine;
