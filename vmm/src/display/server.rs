@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -14,14 +15,15 @@ use super::{Display, MAX_CLIENTS};
 use crate::devices::virtio::worker::borrow;
 
 /// How long no client is accepted after the system could not accept one, for want of descriptors or memory.
-const REST: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+const REST: Duration = Duration::from_secs(1);
 
 /// Serves clients until the display is closed.
 pub fn serve(display: &Display, listener: &OwnedFd) -> io::Result<()> {
     let mut clients: Vec<Client> = Vec::new();
     let mut packet = vec![0; MAX_PACKET];
-    let mut resting = false;
+    let mut rests_until = None;
     let result = loop {
+        let resting = rests_until.is_some_and(|end| Instant::now() < end);
         let events = match wait(display, listener, &clients, resting) {
             Ok(events) => events,
             Err(Errno::INTR) => continue,
@@ -35,10 +37,26 @@ pub fn serve(display: &Display, listener: &OwnedFd) -> io::Result<()> {
         if display.closing.load(Ordering::SeqCst) {
             break Ok(());
         }
+        if !own[1].is_empty() {
+            match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(_) if clients.len() >= MAX_CLIENTS => {
+                    eprintln!("yunju-vmm: a display client was turned away: {MAX_CLIENTS} are attached");
+                }
+                Ok(socket) => clients.push(Client::new(socket)),
+                // The client has left before it was accepted.
+                Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => {}
+                Err(error) => {
+                    eprintln!("yunju-vmm: accepting a display client: {error}; trying again in a second");
+                    rests_until = Some(Instant::now() + REST);
+                }
+            }
+            count(display, &clients);
+        }
         let (scene, damage) = display.take();
-        let mut of_clients = of_clients.iter();
+        // A client that was just accepted has no events yet, and is told all.
+        let mut events = of_clients.iter();
         clients.retain_mut(|client| {
-            let events = of_clients.next().copied().unwrap_or(PollFlags::empty());
+            let events = events.next().copied().unwrap_or(PollFlags::empty());
             client.damage(&damage);
             let mut serve = || {
                 if events.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
@@ -51,33 +69,16 @@ pub fn serve(display: &Display, listener: &OwnedFd) -> io::Result<()> {
             };
             serve().map_err(|parting| part(client, &parting, display)).is_ok()
         });
-        resting = false;
-        if !own[1].is_empty() {
-            match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(_) if clients.len() >= MAX_CLIENTS => {
-                    eprintln!("yunju-vmm: a display client was turned away: {MAX_CLIENTS} are attached");
-                }
-                Ok(socket) => {
-                    let mut client = Client::new(socket);
-                    match client.update(&scene) {
-                        Ok(()) => clients.push(client),
-                        Err(parting) => part(&mut client, &parting, display),
-                    }
-                }
-                // The client has left before it was accepted.
-                Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => {}
-                Err(error) => {
-                    eprintln!("yunju-vmm: accepting a display client: {error}; trying again in a second");
-                    resting = true;
-                }
-            }
-        }
-        // There are at most MAX_CLIENTS.
-        display.clients.store(clients.len() as u32, Ordering::Relaxed);
+        count(display, &clients);
     };
     clients.iter_mut().for_each(|client| client.release(display));
-    display.clients.store(0, Ordering::Relaxed);
+    count(display, &[]);
     result
+}
+
+fn count(display: &Display, clients: &[Client]) {
+    // There are at most MAX_CLIENTS.
+    display.clients.store(clients.len() as u32, Ordering::Relaxed);
 }
 
 /// Waits for a change of the scene, a new client, or a client; returns their events in this order.
@@ -90,7 +91,8 @@ fn wait(display: &Display, listener: &OwnedFd, clients: &[Client], resting: bool
         let writes = if client.is_blocked() { PollFlags::OUT } else { PollFlags::empty() };
         PollFd::from_borrowed_fd(client.socket(), PollFlags::IN | writes)
     }));
-    poll(&mut fds, resting.then_some(&REST))?;
+    let rest = Timespec { tv_sec: REST.as_secs() as i64, tv_nsec: 0 };
+    poll(&mut fds, resting.then_some(&rest))?;
     Ok(fds.iter().map(PollFd::revents).collect())
 }
 

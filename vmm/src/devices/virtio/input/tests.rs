@@ -196,6 +196,20 @@ fn when_the_guest_sleeps_no_key_sticks_and_the_last_position_counts() {
 }
 
 #[test]
+fn a_position_that_is_half_taken_is_taken_to_its_end() {
+    let stage = Stage::new(640, 480);
+    let events = stage.display.tablet();
+    events.open();
+    let position = |value| [InputEvent::absolute(ABS_X, value), InputEvent::absolute(ABS_Y, value)];
+    events.push(&position(1));
+    assert_eq!(events.take(), Some(position(1)[0]));
+    events.push(&position(2));
+    events.push(&position(3));
+    let rest: Vec<_> = std::iter::from_fn(|| events.take()).collect();
+    assert_eq!(rest, [position(1)[1], SYN, position(3)[0], position(3)[1], SYN]);
+}
+
+#[test]
 fn a_restored_keyboard_lets_go_of_what_was_held() {
     let stage = Stage::new(640, 480);
     let (mut device, events) = keyboard(&stage);
