@@ -127,6 +127,8 @@ pub struct Machine {
     exits: Vec<Arc<AtomicU64>>,
     commands: Sender<Command>,
     running: Option<Running>,
+    /// What the guest said just before it was paused: done when it goes on.
+    held: Vec<Command>,
     resets: u32,
 }
 
@@ -181,6 +183,7 @@ impl Machine {
             exits,
             commands,
             running: None,
+            held: Vec::new(),
             resets: 0,
         })
     }
@@ -262,6 +265,11 @@ impl Machine {
             running.vcpus.resume();
             running.paused = false;
         }
+        self.held.drain(..).for_each(|command| drop(self.commands.send(command)));
+    }
+
+    fn is_paused(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.paused)
     }
 
     /// As if switched off and on: memory is empty, devices are as new.
@@ -289,6 +297,7 @@ impl Machine {
         // The machine holds a sender itself, so that there is always a next command.
         while let Ok(command) = commands.recv() {
             match command {
+                command if command.is_from_guest() && self.is_paused() => self.held.push(command),
                 Command::PowerButton => self.power_button.write(1)?,
                 Command::Pause(reply) => {
                     self.pause();
@@ -311,10 +320,9 @@ impl Machine {
     }
 
     fn info(&self) -> MachineInfo {
-        let paused = self.running.as_ref().is_some_and(|running| running.paused);
         let uptime = self.running.as_ref().map_or(0, |running| running.since.elapsed().as_millis());
         MachineInfo {
-            state: if paused { MachineState::Paused } else { MachineState::Running },
+            state: if self.is_paused() { MachineState::Paused } else { MachineState::Running },
             pid: std::process::id(),
             uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
             resets: self.resets,

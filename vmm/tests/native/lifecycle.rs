@@ -1,6 +1,7 @@
 //! Ends, restarts, pauses, and the control API.
 
 use std::io::{Read, Write};
+use std::thread;
 use std::time::Duration;
 
 use yunju_protocol::control::{Counters, MachineInfo, MachineState, Problem, ScreenSize};
@@ -89,6 +90,21 @@ fn a_paused_machine_stands_still_and_goes_on_where_it_was() {
     machine.expect("TICK");
     assert_eq!(machine.post::<MachineInfo>("/machine/resume").state, MachineState::Running);
     machine.expect("TICK");
+}
+
+#[test]
+fn a_machine_that_restarts_all_the_time_can_be_paused_and_goes_on() {
+    let machine = Machine::boot("test=reset-loop").control().start();
+    for _ in 0..10 {
+        machine.post::<MachineInfo>("/machine/pause");
+        let resets = || machine.get::<MachineInfo>("/machine").resets;
+        let before = resets();
+        thread::sleep(Duration::from_millis(30));
+        assert_eq!(machine.get::<MachineInfo>("/machine").state, MachineState::Paused);
+        assert_eq!(resets(), before);
+        machine.post::<MachineInfo>("/machine/resume");
+        eventually(|| (resets() > before).then_some(()), || "the machine does not go on".into());
+    }
 }
 
 #[test]
