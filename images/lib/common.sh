@@ -112,11 +112,24 @@ if "initrd" in image:
     names.append(image["initrd"])
 names += [disk["path"] for disk in image["disks"]]
 
+# The files in this order; of each, its length and every MiB that is not all zeros, with its place. So a hole costs nothing.
+STEP = 1 << 20
+ZEROS = bytes(STEP)
 digest = hashlib.sha256()
 for name in names:
     with open(os.path.join(folder, name), "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+        digest.update(b"file %d\n" % os.fstat(file.fileno()).st_size)
+        place = 0
+        while True:
+            try:
+                place = os.lseek(file.fileno(), place, os.SEEK_DATA) // STEP * STEP
+            except OSError:  # ENXIO: no more data
+                break
+            chunk = os.pread(file.fileno(), STEP, place)
+            if chunk != ZEROS[: len(chunk)]:
+                digest.update(b"at %d\n" % place)
+                digest.update(chunk)
+            place += STEP
 image["digest"] = "sha256:" + digest.hexdigest()
 image["created"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 with open(path, "w") as file:
