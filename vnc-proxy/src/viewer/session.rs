@@ -322,3 +322,101 @@ pub struct Begun {
     number: u32,
     requested: Option<Rect>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: (u32, u32) = (100, 80);
+    const WHOLE: Rect = Rect::of_size(100, 80);
+
+    fn offer(changed: bool) -> Offer<impl Fn(Rect) -> bool> {
+        Offer { size: SIZE, announce_size: false, changed: move |_| changed, refresh_at: None }
+    }
+
+    fn say(session: &mut Session, message: Message, now: Instant) {
+        session.on_message(message, 0, now).unwrap();
+    }
+
+    fn continuous(now: Instant) -> Session {
+        let mut session = Session::new(SIZE);
+        say(&mut session, Message::SetEncodings(vec![7, -312, -313]), now);
+        assert_eq!(session.next(offer(false), now), Ok(Step::Replies(vec![150])));
+        say(&mut session, Message::ContinuousUpdates { enable: true, area: WHOLE }, now);
+        session
+    }
+
+    #[test]
+    fn one_request_is_one_update() {
+        let now = Instant::now();
+        let mut session = Session::new(SIZE);
+        assert_eq!(session.next(offer(true), now), Ok(Step::Wait(None)), "nothing was asked for");
+        say(&mut session, Message::UpdateRequest { incremental: true, area: WHOLE }, now);
+        assert_eq!(session.next(offer(false), now), Ok(Step::Wait(None)), "nothing has changed");
+        assert_eq!(session.next(offer(true), now), Ok(Step::Update(WHOLE)));
+        let begun = session.begin_update(now);
+        assert!(begun.fence.is_empty());
+        assert_eq!(session.next(offer(true), now), Ok(Step::Wait(None)));
+        session.cancel_update(begun);
+        assert_eq!(session.next(offer(true), now), Ok(Step::Update(WHOLE)), "an update of nothing was none");
+    }
+
+    #[test]
+    fn two_updates_are_in_flight_until_one_is_acknowledged() {
+        let now = Instant::now();
+        let mut session = continuous(now);
+        for _ in 0..MOST_IN_FLIGHT {
+            assert_eq!(session.next(offer(true), now), Ok(Step::Update(WHOLE)));
+            assert!(!session.begin_update(now).fence.is_empty());
+        }
+        assert_eq!(session.next(offer(true), now), Ok(Step::Wait(Some(now + STALLED))));
+        say(&mut session, Message::Fence { flags: 1, payload: vec![0, 0, 0, 1] }, now);
+        assert_eq!(session.next(offer(true), now), Ok(Step::Update(WHOLE)));
+        say(&mut session, Message::Fence { flags: 1, payload: vec![9; 4] }, now);
+        say(&mut session, Message::Fence { flags: 1, payload: vec![] }, now);
+        assert_eq!(session.in_flight.len(), 1, "fences that are not ours acknowledge nothing");
+    }
+
+    #[test]
+    fn a_viewer_that_acknowledges_nothing_is_given_up_in_the_end() {
+        let now = Instant::now();
+        let mut session = continuous(now);
+        session.begin_update(now);
+        assert!(session.next(offer(true), now + STALLED - Duration::from_millis(1)).is_ok());
+        assert_eq!(session.next(offer(true), now + STALLED), Err(Error::Silent));
+    }
+
+    #[test]
+    fn what_was_sent_with_loss_is_sent_again_only_when_nothing_is_in_flight() {
+        let now = Instant::now();
+        let mut session = continuous(now);
+        let refresh = |at| Offer { refresh_at: Some(at), ..offer(false) };
+        let later = now + Duration::from_millis(200);
+        assert_eq!(session.next(refresh(later), now), Ok(Step::Wait(Some(later))));
+        assert_eq!(session.next(refresh(later), later), Ok(Step::Update(WHOLE)));
+        session.begin_update(later);
+        assert_eq!(session.next(refresh(later), later), Ok(Step::Wait(Some(later + STALLED))));
+    }
+
+    #[test]
+    fn pixels_change_their_format_together_with_the_fence_that_says_so() {
+        let now = Instant::now();
+        let mut session = Session::new(SIZE);
+        say(&mut session, Message::Fence { flags: FENCE_REQUEST | FENCE_SYNC_NEXT, payload: vec![] }, now);
+        assert_eq!(session.next(offer(false), now), Ok(Step::Wait(None)), "not before the next message");
+        say(&mut session, Message::SetPixelFormat(PixelFormat::BGRX), now);
+        assert!(matches!(session.next(offer(false), now), Ok(Step::Replies(_))));
+    }
+
+    #[test]
+    fn a_pointer_that_only_moves_may_be_left_out_and_one_that_clicks_may_not() {
+        let now = Instant::now();
+        let mut session = Session::new(SIZE);
+        let mut must = |buttons| {
+            let requests = session.on_message(Message::Pointer { x: 1, y: 1, buttons }, 0, now).unwrap();
+            requests.iter().all(|(_, must)| *must)
+        };
+        assert!([must(1), must(0)].iter().all(|must| *must));
+        assert!(!must(0));
+    }
+}
