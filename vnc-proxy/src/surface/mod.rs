@@ -6,7 +6,7 @@ mod mapping;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::unix::AsyncFd;
@@ -64,15 +64,22 @@ pub async fn follow(path: PathBuf, screen: Arc<Screen>, mut input: mpsc::Receive
         let mut greeted = false;
         match connect(&path) {
             Err(error) => debug!("{error}"),
-            Ok(socket) => match attend(&socket, &screen, &mut input, &mut greeted).await {
-                Ok(()) => info!("the machine has closed its display"),
-                Err(error) => warn!("the machine's display is given up: {error}"),
-            },
+            Ok(socket) => {
+                let since = Instant::now();
+                let ended = attend(&socket, &screen, &mut input, &mut greeted).await;
+                match &ended {
+                    Ok(()) => info!("the machine has closed its display"),
+                    Err(error) => warn!("the machine's display is given up: {error}"),
+                }
+                // One that is wrong from the start is tried ever less often, any other at once.
+                if ended.is_ok() || since.elapsed() > 10 * LAST_RETRY {
+                    wait = FIRST_RETRY;
+                }
+            }
         }
         if greeted {
             screen.blank();
             screen.set_cursor(None);
-            wait = FIRST_RETRY;
         }
         // Input meant for a machine that is not there is not kept for the next one.
         let deadline = tokio::time::sleep(wait);
