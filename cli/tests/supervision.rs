@@ -135,6 +135,7 @@ fn what_happened_while_no_service_ran_is_noticed_by_the_next() {
     kill(vmm);
     kill(proxy);
     service.serve(&[]);
+    service.await_state("alice", "stopped");
     let alice = service.json(&["show", "alice"]);
     assert_eq!((alice["state"].as_str(), alice["ended"]["failed"].as_bool()), (Some("stopped"), Some(true)));
     assert_eq!(service.state("bob"), "running");

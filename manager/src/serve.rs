@@ -1,12 +1,14 @@
 //! The whole service, listening: `yunju serve`.
 
-use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::io::Errno;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -72,14 +74,14 @@ pub enum Error {
     Machines(#[from] machines::Error),
 }
 
-/// Runs the service until SIGINT or SIGTERM. `ready` is told the address when browsers can connect.
+/// Runs the service until SIGINT, SIGTERM or SIGHUP. `ready` is told the address when browsers can connect.
 pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error> {
     let mut signals = Signals::new().map_err(|error| system("cannot watch signals for", &options.data, error))?;
     let data = prepare(&options.data)?;
     let _lock = lock(&data)?;
     let listen = |error| Error::Listen { address: options.listen.to_string(), error };
     let browsers = TcpListener::bind(options.listen).await.map_err(listen)?;
-    let url = format!("http://{}", browsers.local_addr().map_err(listen)?);
+    let url = url(browsers.local_addr().map_err(listen)?);
 
     let store = Arc::new(Store::open(&data.join("yunju.sqlite"))?);
     let machines = Machines::new(store.clone(), data.clone(), options.programs, options.limits);
@@ -110,6 +112,16 @@ pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error
     Ok(())
 }
 
+/// What to type on this host to reach a listener.
+fn url(address: SocketAddr) -> String {
+    let host = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(host, address.port()))
+}
+
 fn system(doing: &'static str, path: &Path, error: io::Error) -> Error {
     Error::System { doing, path: path.to_owned(), error }
 }
@@ -125,14 +137,15 @@ fn prepare(data: &Path) -> Result<PathBuf, Error> {
     Ok(data)
 }
 
-/// One service at a time: held as long as the file is open, given back by the kernel whatever happens.
+/// One service at a time: given back by the kernel whatever happens. A record lock, which a child that
+/// was just forked does not hold as well.
 fn lock(data: &Path) -> Result<File, Error> {
     let path = data.join("serve.lock");
     let file = File::create(&path).map_err(|error| system("cannot open", &path, error))?;
-    match file.try_lock() {
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse(data.to_owned())),
-        Err(TryLockError::Error(error)) => Err(system("cannot lock", &path, error)),
+        Err(Errno::AGAIN | Errno::ACCESS) => Err(Error::InUse(data.to_owned())),
+        Err(error) => Err(system("cannot lock", &path, error.into())),
     }
 }
 
@@ -152,17 +165,23 @@ fn bind_local(path: &Path) -> Result<UnixListener, Error> {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn any(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
     }
 }

@@ -39,8 +39,10 @@ pub fn service() -> Service {
         fs::create_dir(folder.path().join(part)).unwrap();
     }
     let target = Path::new(YUNJU).parent().unwrap();
+    let stand_in = target.join("examples/fake-programs");
+    assert!(stand_in.is_file(), "build the stand-ins first: cargo build -p yunju --examples");
     for program in ["yunju-vmm", "yunju-vnc-proxy", "passt"] {
-        symlink(target.join("examples/fake-programs"), folder.path().join("bin").join(program)).unwrap();
+        symlink(&stand_in, folder.path().join("bin").join(program)).unwrap();
     }
     let service = Service { folder, serve: None, address: String::new() };
     for (name, word) in [

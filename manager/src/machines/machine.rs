@@ -7,25 +7,22 @@
 //!           refused      the VMM ends, or is ended  ───▶  helpers ended, reason kept, run/ removed
 //! ```
 
-use std::fs::File;
 use std::future::pending;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::launch::{Launched, launch, start_proxy};
 use super::process::{Exit, Process};
 use super::reason::{self, Reason};
 use super::record::Record;
-use super::spawn::{Gated, append_log, fresh_log, spawn};
-use super::{Context, Error, Table, config};
+use super::{Context, Error, Table};
 use crate::folder::Folder;
 use crate::http;
 use crate::images::Image;
@@ -96,9 +93,12 @@ impl Machine {
     pub async fn start(mut self, desktop: Desktop, launched: oneshot::Sender<Result<(), Error>>) {
         let (context, folder, for_launch) = (self.context.clone(), self.folder.clone(), desktop.clone());
         let launch = tokio::task::spawn_blocking(move || launch(&context, &folder, &for_launch));
-        let result = launch.await.unwrap_or_else(|panic| Err(system("starting the machine", io::Error::other(panic))));
+        let result = launch.await.unwrap_or_else(|panic| {
+            Err(Error::System { doing: "starting the machine".to_owned(), error: io::Error::other(panic) })
+        });
         let reason = match result {
-            Ok(processes) => {
+            Ok(Launched { record, vmm, passt, display }) => {
+                let processes = Processes { record, vmm, passt, proxy: first_proxy(display) };
                 tracing::info!(desktop = %desktop.name, pid = processes.vmm.identity().pid, "machine started");
                 let _ = launched.send(Ok(()));
                 self.watch(&desktop, processes).await
@@ -121,16 +121,13 @@ impl Machine {
     pub async fn adopt(mut self, desktop: Desktop, vmm: Process, proxy: Option<Process>, passt: Option<Process>) {
         let proxy = match proxy {
             Some(process) => Proxy::Running { process, since: Instant::now(), pause: PROXY_PAUSE },
-            None => self.first_proxy(&desktop),
+            None => first_proxy(
+                Image::at(&desktop.image_folder, &desktop.image).is_ok_and(|image| image.manifest.display.is_some()),
+            ),
         };
         let record = Record::load(&self.folder.run_file("processes.json")).unwrap_or_default();
         let reason = self.watch(&desktop, Processes { record, vmm, passt, proxy }).await;
         self.finish(&desktop, &reason);
-    }
-
-    fn first_proxy(&self, desktop: &Desktop) -> Proxy {
-        let has_display = Image::at(&desktop.image_folder, &desktop.image).is_ok_and(|i| i.manifest.display.is_some());
-        if has_display { Proxy::Due { at: Instant::now(), pause: PROXY_PAUSE } } else { Proxy::None }
     }
 
     /// Leaves the table, so that the machine can be started again, after recording why it ended.
@@ -230,6 +227,11 @@ impl Machine {
     }
 }
 
+/// The proxy that a machine needs and has not.
+fn first_proxy(display: bool) -> Proxy {
+    if display { Proxy::Due { at: Instant::now(), pause: PROXY_PAUSE } } else { Proxy::None }
+}
+
 /// Waits until the proxy ended or is due, and acts on it. Cancelled and called again at any time.
 async fn tend_proxy(context: &Context, folder: &Folder, desktop: &Desktop, proxy: &mut Proxy, record: &mut Record) {
     *proxy = match proxy {
@@ -282,112 +284,4 @@ async fn post(control: PathBuf, action: &'static str) {
         Ok((status, _)) => tracing::warn!(control = %control.display(), action, %status, "the machine refuses"),
         Err(error) => tracing::warn!(action, %error, "the machine does not answer"),
     }
-}
-
-fn system(doing: impl Into<String>, error: io::Error) -> Error {
-    Error::System { doing: doing.into(), error }
-}
-
-/// Makes the processes of a machine. On an error those that were made are in the record.
-fn launch(context: &Context, folder: &Folder, desktop: &Desktop) -> Result<Processes, Error> {
-    let image = Image::at(&desktop.image_folder, &desktop.image)?;
-    if image.manifest.digest != desktop.image_digest {
-        return Err(Error::ImageChanged(desktop.image.clone()));
-    }
-    folder.prepare_run().map_err(|error| system(format!("making {}", folder.run().display()), error))?;
-    let mut record = Record::default();
-    let (mut passt, mut net) = (None, None);
-    if image.manifest.net {
-        match &context.programs.passt {
-            Some(program) => {
-                let (process, socket) = start_passt(program, folder, &mut record)?;
-                (passt, net) = (Some(process), Some(socket));
-            }
-            None => tracing::warn!(desktop = %desktop.name, "passt is not installed: the machine has no network"),
-        }
-    }
-    let machine = config::machine(desktop, &image, folder, net.as_ref().map(AsRawFd::as_raw_fd));
-    let path = folder.file("machine.json");
-    let text = serde_json::to_vec_pretty(&machine).map_err(|error| system("writing machine.json", error.into()))?;
-    std::fs::write(&path, text).map_err(|error| system(format!("writing {}", path.display()), error))?;
-    let vmm = start_vmm(&context.programs.vmm, folder, &path, net.as_ref(), &mut record)?;
-    record.started = true;
-    save(&record, folder)?;
-    let proxy = match image.manifest.display {
-        Some(_) => Proxy::Due { at: Instant::now(), pause: PROXY_PAUSE },
-        None => Proxy::None,
-    };
-    Ok(Processes { record, vmm, passt, proxy })
-}
-
-fn start_vmm(
-    program: &Path,
-    folder: &Folder,
-    config: &Path,
-    net: Option<&OwnedFd>,
-    record: &mut Record,
-) -> Result<Process, Error> {
-    let arguments = ["run".to_owned(), "--config".to_owned(), config.display().to_string()];
-    let descriptors: Vec<_> = net.iter().map(AsFd::as_fd).collect();
-    let log = fresh_log(&folder.file("vmm.log")).map_err(|error| system("opening vmm.log", error))?;
-    let gated = gated(program, &arguments, folder, log, &descriptors)?;
-    record.vmm = Some(gated.process.identity().clone());
-    release(gated, record, folder)
-}
-
-fn start_passt(program: &Path, folder: &Folder, record: &mut Record) -> Result<(Process, OwnedFd), Error> {
-    let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
-    let (ours, theirs) = pair.map_err(|error| system("making a socket pair", error.into()))?;
-    // the guest must not reach the host's loopback through the gateway's address
-    let arguments =
-        ["--foreground", "--quiet", "--no-map-gw", "--fd", &theirs.as_raw_fd().to_string()].map(String::from);
-    let log = fresh_log(&folder.file("passt.log")).map_err(|error| system("opening passt.log", error))?;
-    let gated = gated(program, &arguments, folder, log, &[theirs.as_fd()])?;
-    record.passt = Some(gated.process.identity().clone());
-    Ok((release(gated, record, folder)?, ours))
-}
-
-fn start_proxy(context: &Context, folder: &Folder, desktop: &Desktop, record: &mut Record) -> Result<Process, Error> {
-    let program = &context.programs.proxy;
-    let socket = |name: &str| format!("unix:{}", folder.run_file(name).display());
-    let arguments = [
-        "--display".to_owned(),
-        socket("display.sock"),
-        "--websocket".to_owned(),
-        socket("websocket.sock"),
-        "--name".to_owned(),
-        desktop.name.clone(),
-    ];
-    // a proxy that was killed leaves its socket
-    let _ = std::fs::remove_file(folder.run_file("websocket.sock"));
-    let log = append_log(&folder.file("proxy.log")).map_err(|error| system("opening proxy.log", error))?;
-    let gated = gated(program, &arguments, folder, log, &[])?;
-    record.proxy = Some(gated.process.identity().clone());
-    release(gated, record, folder)
-}
-
-/// Makes a process that waits at its gate.
-fn gated(
-    program: &Path,
-    arguments: &[String],
-    folder: &Folder,
-    log: File,
-    descriptors: &[BorrowedFd<'_>],
-) -> Result<Gated, Error> {
-    if !program.is_file() {
-        return Err(Error::NoProgram(program.to_owned()));
-    }
-    spawn(program, arguments, folder.path(), log, descriptors)
-        .map_err(|error| system(format!("starting {}", program.display()), error))
-}
-
-/// Records a process, then lets it run.
-fn release(gated: Gated, record: &Record, folder: &Folder) -> Result<Process, Error> {
-    save(record, folder)?;
-    gated.open().map_err(|error| system("starting a process", error))
-}
-
-fn save(record: &Record, folder: &Folder) -> Result<(), Error> {
-    let path = folder.run_file("processes.json");
-    record.save(&path).map_err(|error| system(format!("writing {}", path.display()), error))
 }

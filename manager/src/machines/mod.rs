@@ -6,6 +6,7 @@
 
 mod config;
 mod console;
+mod launch;
 mod machine;
 mod process;
 mod reason;

@@ -27,9 +27,10 @@ async function request(method, path, body) {
   throw new Refused(response.status, problem.code ?? "", sentence(detail));
 }
 
-/** Details come as a clause: for a page it gets a capital letter and a full stop. */
+/** Details come as a clause in plain text: for a page it gets a capital letter, quotation marks and a full stop. */
 function sentence(text) {
-  const capital = text.charAt(0).toUpperCase() + text.slice(1);
+  const quoted = text.replace(/`([^`]*)`/g, "“$1”");
+  const capital = quoted.charAt(0).toUpperCase() + quoted.slice(1);
   return /[.!?…]$/.test(capital) ? capital : `${capital}.`;
 }
 

@@ -19,7 +19,7 @@ function tell(state, title = "", text = "", button = false) {
   part("veil-title").textContent = title;
   part("veil-text").textContent = text;
   part("veil-start").hidden = !button;
-  part("veil-spinner").hidden = state === "stopped" || state === "failed";
+  part("veil-spinner").hidden = ["stopped", "failed", "missing"].includes(state);
 }
 
 function fit() {
@@ -94,7 +94,7 @@ async function run() {
       if (loggedOut(error)) return;
       failures += 1;
       if (error.status === 404) {
-        tell("failed", "No such desktop", error.message);
+        tell("missing", "No such desktop", error.message);
         return;
       }
       tell("reconnecting", "Reconnecting …", error.message);

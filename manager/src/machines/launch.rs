@@ -1,0 +1,142 @@
+//! Making the processes of a machine, each recorded before it runs.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use super::process::Process;
+use super::record::Record;
+use super::spawn::{Gated, append_log, fresh_log, spawn};
+use super::{Context, Error, config};
+use crate::folder::Folder;
+use crate::images::Image;
+use crate::store::Desktop;
+
+/// A machine whose processes were just made.
+pub struct Launched {
+    /// What is recorded of them.
+    pub record: Record,
+    /// `yunju-vmm`
+    pub vmm: Process,
+    /// `passt`, if the machine has a network.
+    pub passt: Option<Process>,
+    /// It wants a proxy.
+    pub display: bool,
+}
+
+/// Makes the processes of a machine but the proxy. On an error those that ran are in the record.
+pub fn launch(context: &Context, folder: &Folder, desktop: &Desktop) -> Result<Launched, Error> {
+    let image = Image::at(&desktop.image_folder, &desktop.image)?;
+    if image.manifest.digest != desktop.image_digest {
+        return Err(Error::ImageChanged(desktop.image.clone()));
+    }
+    let programs = &context.programs;
+    present(&programs.vmm)?;
+    folder.prepare_run().map_err(|error| system(format!("making {}", folder.run().display()), error))?;
+    fresh_log(&folder.file("proxy.log")).map_err(|error| system("opening proxy.log", error))?;
+    let (mut passt, mut net) = (None, None);
+    match &programs.passt {
+        _ if !image.manifest.net => {}
+        Some(program) => {
+            let (gated, socket) = gate_passt(program, folder)?;
+            (passt, net) = (Some(gated), Some(socket));
+        }
+        None => tracing::warn!(desktop = %desktop.name, "passt is not installed: the machine has no network"),
+    }
+    let vmm = gate_vmm(&programs.vmm, folder, desktop, &image, net.as_ref())?;
+    let identity = |gated: &Gated| gated.process.identity().clone();
+    let mut record = Record { vmm: Some(identity(&vmm)), passt: passt.as_ref().map(identity), ..Record::default() };
+    save(&record, folder)?;
+    let passt = passt.map(open).transpose()?;
+    let vmm = open(vmm)?;
+    record.started = true;
+    save(&record, folder)?;
+    Ok(Launched { record, vmm, passt, display: image.manifest.display.is_some() })
+}
+
+fn gate_vmm(
+    program: &Path,
+    folder: &Folder,
+    desktop: &Desktop,
+    image: &Image,
+    net: Option<&OwnedFd>,
+) -> Result<Gated, Error> {
+    let machine = config::machine(desktop, image, folder, net.map(AsRawFd::as_raw_fd));
+    let path = folder.file("machine.json");
+    let text = serde_json::to_vec_pretty(&machine).map_err(|error| system("writing machine.json", error.into()))?;
+    std::fs::write(&path, text).map_err(|error| system(format!("writing {}", path.display()), error))?;
+    let arguments = ["run".to_owned(), "--config".to_owned(), path.display().to_string()];
+    let descriptors: Vec<_> = net.iter().map(AsFd::as_fd).collect();
+    let log = fresh_log(&folder.file("vmm.log")).map_err(|error| system("opening vmm.log", error))?;
+    gate(program, &arguments, folder, log, &descriptors)
+}
+
+/// passt, and the end of its socket that is the machine's.
+fn gate_passt(program: &Path, folder: &Folder) -> Result<(Gated, OwnedFd), Error> {
+    let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+    let (ours, theirs) = pair.map_err(|error| system("making a socket pair", error.into()))?;
+    // the guest must not reach the host's loopback through the gateway's address
+    let arguments =
+        ["--foreground", "--quiet", "--no-map-gw", "--fd", &theirs.as_raw_fd().to_string()].map(String::from);
+    let log = fresh_log(&folder.file("passt.log")).map_err(|error| system("opening passt.log", error))?;
+    Ok((gate(program, &arguments, folder, log, &[theirs.as_fd()])?, ours))
+}
+
+/// Makes the proxy of a running machine.
+pub fn start_proxy(
+    context: &Context,
+    folder: &Folder,
+    desktop: &Desktop,
+    record: &mut Record,
+) -> Result<Process, Error> {
+    let program = &context.programs.proxy;
+    present(program)?;
+    let socket = |name: &str| format!("unix:{}", folder.run_file(name).display());
+    let arguments = [
+        "--display".to_owned(),
+        socket("display.sock"),
+        "--websocket".to_owned(),
+        socket("websocket.sock"),
+        "--name".to_owned(),
+        desktop.name.clone(),
+    ];
+    // a proxy that was killed leaves its socket
+    let _ = std::fs::remove_file(folder.run_file("websocket.sock"));
+    let log = append_log(&folder.file("proxy.log")).map_err(|error| system("opening proxy.log", error))?;
+    let gated = gate(program, &arguments, folder, log, &[])?;
+    record.proxy = Some(gated.process.identity().clone());
+    save(record, folder)?;
+    open(gated)
+}
+
+fn present(program: &Path) -> Result<(), Error> {
+    if program.is_file() { Ok(()) } else { Err(Error::NoProgram(program.to_owned())) }
+}
+
+/// Makes a process that waits at its gate.
+fn gate(
+    program: &Path,
+    arguments: &[String],
+    folder: &Folder,
+    log: File,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<Gated, Error> {
+    spawn(program, arguments, folder.path(), log, descriptors)
+        .map_err(|error| system(format!("starting {}", program.display()), error))
+}
+
+fn open(gated: Gated) -> Result<Process, Error> {
+    gated.open().map_err(|error| system("starting a process", error))
+}
+
+fn save(record: &Record, folder: &Folder) -> Result<(), Error> {
+    let path = folder.run_file("processes.json");
+    record.save(&path).map_err(|error| system(format!("writing {}", path.display()), error))
+}
+
+fn system(doing: impl Into<String>, error: io::Error) -> Error {
+    Error::System { doing: doing.into(), error }
+}
