@@ -195,7 +195,7 @@ impl State {
             self.x as u16,
             self.y as u16,
             u16::from(self.buttons),
-            self.wheel.1 as u16,
+            self.wheel.0 as u16,
             u16::from(self.lamps),
             self.boots.unwrap_or(0) as u16,
         ]
