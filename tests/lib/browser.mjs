@@ -1,0 +1,165 @@
+// A person at a browser: logs in, opens a desktop, looks, moves, types.
+
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+/** Where screenshots are kept. */
+export const ARTEFACTS = fileURLToPath(new URL('../artefacts/', import.meta.url));
+
+const FLAGS = [
+  '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
+  '--disable-sync', '--no-sandbox',
+];
+
+/** Starts a browser that ends with the test. */
+export async function launch(test) {
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
+  test.after(() => browser.close());
+  return browser;
+}
+
+/** Waits until `condition` returns something true, and returns it. */
+export async function until(what, condition, patience = 15_000) {
+  const end = Date.now() + patience;
+  let last;
+  while (Date.now() < end) {
+    try {
+      const value = await condition();
+      if (value) return value;
+      last = value;
+    } catch (error) {
+      last = error;
+    }
+    await sleep(Math.min(200, patience / 50));
+  }
+  throw new Error(`waited ${patience / 1000} s for ${what}; last: ${last}`);
+}
+
+/** A page of one person. */
+export class Person {
+  static async arrive(browser, url, { width = 1280, height = 860, patience = 15_000 } = {}) {
+    const context = await browser.newContext({ viewport: { width, height } });
+    const page = await context.newPage();
+    page.setDefaultTimeout(patience);
+    const person = new Person(page, url, patience);
+    page.on('pageerror', (error) => person.errors.push(String(error)));
+    await page.goto(url);
+    return person;
+  }
+
+  constructor(page, url, patience) {
+    Object.assign(this, { page, url, patience, errors: [] });
+  }
+
+  part(name) {
+    return this.page.getByTestId(name);
+  }
+
+  /** Logs in with the one-time password and chooses another. */
+  async logInFirst(name, oneTime, chosen) {
+    await this.logIn(name, oneTime);
+    await this.part('password-form').waitFor();
+    await this.part('password-new').fill(chosen);
+    await this.part('password-again').fill(chosen);
+    await this.part('password-submit').click();
+    await this.part('desktop-list').waitFor();
+  }
+
+  async logIn(name, password) {
+    await this.part('login-name').fill(name);
+    await this.part('login-password').fill(password);
+    await this.part('login-submit').click();
+  }
+
+  card(name) {
+    return this.page.locator(`[data-testid="desktop-card"][data-name="${name}"]`);
+  }
+
+  /** Opens a desktop and waits for its picture. */
+  async open(name) {
+    await this.card(name).getByTestId('desktop-open').click();
+    await this.connected();
+  }
+
+  async connected() {
+    await this.page.locator('[data-testid="connection-state"][data-state="connected"]').waitFor();
+    await until('the picture', async () => (await this.size()).width > 0, this.patience);
+  }
+
+  get canvas() {
+    return this.page.locator('[data-testid="desktop-screen"] canvas');
+  }
+
+  /** The picture's size in its own pixels. */
+  size() {
+    return this.canvas.evaluate(({ width, height }) => ({ width, height }));
+  }
+
+  /** Pixels of the picture as `[r, g, b]` for each `[x, y]`. */
+  pixels(points) {
+    return this.canvas.evaluate((canvas, list) => {
+      const context = canvas.getContext('2d');
+      return list.map(([x, y]) => [...context.getImageData(x, y, 1, 1).data].slice(0, 3));
+    }, points);
+  }
+
+  /** All pixels of a rectangle of the picture, four bytes each. */
+  async rectangle(x, y, width, height) {
+    const text = await this.canvas.evaluate((canvas, [left, top, w, h]) => {
+      const bytes = canvas.getContext('2d').getImageData(left, top, w, h).data;
+      let binary = '';
+      for (let i = 0; i < bytes.length; i += 32768) binary += String.fromCharCode(...bytes.subarray(i, i + 32768));
+      return btoa(binary);
+    }, [x, y, width, height]);
+    return Buffer.from(text, 'base64');
+  }
+
+  /** Where a pixel of the picture is in the page. */
+  async place(x, y) {
+    const box = await this.canvas.boundingBox();
+    const { width, height } = await this.size();
+    return [box.x + ((x + 0.5) * box.width) / width, box.y + ((y + 0.5) * box.height) / height];
+  }
+
+  async move(x, y) {
+    await this.page.mouse.move(...(await this.place(x, y)));
+  }
+
+  async click(x, y, options) {
+    await this.page.mouse.click(...(await this.place(x, y)), { delay: 60, ...options });
+  }
+
+  /** Types with a pause between keys, as fingers do. */
+  async type(text, delay = 40) {
+    await this.page.keyboard.type(text, { delay });
+  }
+
+  /** Keeps a screenshot of the page. */
+  async keep(name) {
+    await mkdir(ARTEFACTS, { recursive: true });
+    await this.page.screenshot({ path: path.join(ARTEFACTS, `${name}.png`) });
+  }
+
+  /** Keeps the desktop's own picture and returns it. */
+  async picture(name) {
+    const url = await this.canvas.evaluate((canvas) => canvas.toDataURL('image/png'));
+    const bytes = Buffer.from(url.slice(url.indexOf(',') + 1), 'base64');
+    await mkdir(ARTEFACTS, { recursive: true });
+    await writeFile(path.join(ARTEFACTS, `${name}.png`), bytes);
+    return bytes;
+  }
+}
+
+/** A folder that goes with the test, after `before` has ended what uses it. */
+export async function scratch(test, before = () => {}) {
+  const folder = await mkdtemp(path.join(tmpdir(), 'yunju-'));
+  test.after(async () => {
+    await before();
+    await rm(folder, { recursive: true, force: true });
+  });
+  return folder;
+}
