@@ -9,12 +9,15 @@ use rustix::fs::{SeekFrom, copy_file_range, ftruncate, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
 /// Copies `from` to the new file `to`: by reference where the file system can, else extent by extent,
-/// leaving holes as holes. The copy is on the disk when this returns.
-pub fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
+/// leaving holes as holes. A hole is added to reach `length`. The copy is on the disk when this returns.
+pub fn copy_sparse(from: &Path, to: &Path, length: u64) -> io::Result<()> {
     let source = File::open(from)?;
     let target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
     if ioctl_ficlone(&target, &source).is_err() {
         copy_extents(&source, &target)?;
+    }
+    if length > target.metadata()?.len() {
+        ftruncate(&target, length)?;
     }
     target.sync_all()
 }
@@ -80,7 +83,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (from, to) = (folder.path().join("from"), folder.path().join("to"));
         sparse_file(&from);
-        copy_sparse(&from, &to).unwrap();
+        copy_sparse(&from, &to, 0).unwrap();
         assert!(std::fs::read(&from).unwrap() == std::fs::read(&to).unwrap(), "contents differ");
         let blocks = std::fs::metadata(&to).unwrap().blocks() * 512;
         assert!(blocks < 2 << 20, "{blocks} bytes are allocated for 200 KB of data");
@@ -103,9 +106,22 @@ mod tests {
         for length in [0, 1 << 20] {
             let (from, to) = (folder.path().join(format!("f{length}")), folder.path().join(format!("t{length}")));
             File::create_new(&from).unwrap().set_len(length).unwrap();
-            copy_sparse(&from, &to).unwrap();
+            copy_sparse(&from, &to, 0).unwrap();
             assert_eq!(std::fs::metadata(&to).unwrap().len(), length);
         }
+    }
+
+    #[test]
+    fn a_copy_that_is_to_be_longer_ends_in_a_hole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        std::fs::write(&from, "data").unwrap();
+        copy_sparse(&from, &to, 1 << 30).unwrap();
+        let copy = std::fs::metadata(&to).unwrap();
+        assert_eq!((copy.len(), copy.blocks() * 512 < 1 << 20), (1 << 30, true));
+        let mut start = [0; 6];
+        File::open(&to).unwrap().read_exact_at(&mut start, 0).unwrap();
+        assert_eq!(&start, b"data\0\0");
     }
 
     #[test]
@@ -114,7 +130,7 @@ mod tests {
         let (from, to) = (folder.path().join("from"), folder.path().join("to"));
         std::fs::write(&from, "new").unwrap();
         std::fs::write(&to, "old").unwrap();
-        assert!(copy_sparse(&from, &to).is_err());
+        assert!(copy_sparse(&from, &to, 0).is_err());
         assert_eq!(std::fs::read(&to).unwrap(), b"old");
     }
 }

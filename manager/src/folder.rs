@@ -73,7 +73,8 @@ impl Folder {
         let made = (|| {
             for (index, disk) in image.manifest.disks.iter().enumerate().filter(|(_, disk)| !disk.readonly) {
                 let copy = unfinished.join(format!("disk-{index}.img"));
-                disks::copy_sparse(&image.folder.join(&disk.path), &copy)?;
+                let length = disk.size.map_or(0, |size| size.0);
+                disks::copy_sparse(&image.folder.join(&disk.path), &copy, length)?;
             }
             fs::rename(&unfinished, &self.path)?;
             fs::File::open(self.path.parent().unwrap_or(&self.path))?.sync_all()

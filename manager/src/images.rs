@@ -94,6 +94,8 @@ pub struct Disk {
     /// Shared by all desktops; each desktop gets its own copy of the others.
     #[serde(default)]
     pub readonly: bool,
+    /// Length of a desktop's own copy, if it is to be longer than the file; what is added is a hole.
+    pub size: Option<ByteSize>,
 }
 
 /// The screen that an image starts with.
@@ -130,6 +132,13 @@ impl Manifest {
         }
         check_memory(self.memory)?;
         check_cpus(self.cpus)?;
+        for Disk { path, readonly, size } in &self.disks {
+            let whole = size.is_none_or(|size| size.0.is_multiple_of(4096) && size.0 <= 64 << 40);
+            if !whole || (*readonly && size.is_some()) {
+                let problem = "has a `size` that is not in steps of 4K up to 64T, or is read-only with a `size`";
+                return Err(format!("`{}` {problem}", path.display()));
+            }
+        }
         let files = [&self.kernel].into_iter().chain(&self.initrd).chain(self.disks.iter().map(|disk| &disk.path));
         let mut seen = HashSet::new();
         for file in files {
