@@ -153,7 +153,7 @@ impl Host {
             disk_written_bytes: self.disks.written.load(Ordering::Relaxed),
             net_sent_bytes: self.net.sent.load(Ordering::Relaxed),
             net_received_bytes: self.net.received.load(Ordering::Relaxed),
-            display_clients: display.map_or(0, |display| u32::try_from(display.clients()).unwrap_or(u32::MAX)),
+            display_clients: display.map_or(0, |display| display.clients()),
         }
     }
 }

@@ -10,7 +10,18 @@ use yunju_vmm::machine::{Command, Ending, Machine};
 use yunju_vmm::{control, sockets};
 
 fn main() -> ExitCode {
-    let Action::Run(args) = Cli::parse().action;
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version, which are no errors and go to standard output.
+        Err(request) if !request.use_stderr() => request.exit(),
+        Err(usage) => {
+            let text = usage.to_string();
+            let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            eprintln!("yunju-vmm: error: {line}; see yunju-vmm run --help");
+            return ExitCode::from(2);
+        }
+    };
+    let Action::Run(args) = cli.action;
     match run(*args) {
         Ok(ending) => {
             let (text, code) = match ending {

@@ -142,3 +142,70 @@ impl Queue {
         self.ring.next_avail()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::super::rng::Rng;
+    use super::super::testing::{Driver, INDIRECT, MEMORY, NEXT, WRITE};
+    use super::*;
+
+    /// What a device reads from the next chain, and how much it may write.
+    fn take(driver: &mut Driver) -> Option<(Vec<u8>, usize)> {
+        let memory = driver.memory.clone();
+        let mut chain = driver.io.queues[0].pop(&memory).unwrap()?;
+        let mut bytes = Vec::new();
+        chain.reader.read_to_end(&mut bytes).unwrap();
+        Some((bytes, chain.writer.available_bytes()))
+    }
+
+    #[test]
+    fn an_indirect_chain_is_read_like_a_direct_one() {
+        let mut driver = Driver::new(&Rng::new());
+        let text = driver.place(b"text");
+        let mut table = Vec::new();
+        for (address, length, flags, next) in [(text, 4u32, NEXT, 1u16), (text, 4, WRITE, 0)] {
+            table.extend(address.to_le_bytes());
+            table.extend(length.to_le_bytes());
+            table.extend(flags.to_le_bytes());
+            table.extend(next.to_le_bytes());
+        }
+        let at = driver.place(&table);
+        driver.send_raw(0, &[(at, 32, INDIRECT)]);
+        assert_eq!(take(&mut driver), Some((b"text".to_vec(), 4)));
+        // A table whose length is no multiple of an entry, or that lies outside memory, holds nothing.
+        for (address, length) in [(at, 31), (MEMORY, 32), (u64::MAX - 8, 32)] {
+            driver.send_raw(0, &[(address, length, INDIRECT)]);
+            assert_eq!(take(&mut driver), Some((Vec::new(), 0)));
+        }
+    }
+
+    #[test]
+    fn a_chain_that_goes_round_in_circles_ends() {
+        let mut driver = Driver::new(&Rng::new());
+        let text = driver.place(b"x");
+        driver.descriptor(0, 0, (text, 1, NEXT, 1));
+        driver.descriptor(0, 1, (text, 1, NEXT, 0));
+        driver.offer(0, 0);
+        let (bytes, _) = take(&mut driver).unwrap();
+        assert!(bytes.len() <= 64, "at most as many descriptors as the ring has: {}", bytes.len());
+    }
+
+    #[test]
+    fn a_chain_outside_memory_is_given_back_and_the_next_one_taken() {
+        let mut driver = Driver::new(&Rng::new());
+        driver.send_raw(0, &[(MEMORY - 2, 4, 0)]);
+        driver.send(0, &[b"good"], &[]);
+        assert_eq!(take(&mut driver), Some((b"good".to_vec(), 0)));
+        assert_eq!(driver.used(0), Some((0, 0)));
+    }
+
+    #[test]
+    fn an_index_that_jumped_further_than_the_ring_is_long_is_a_fault() {
+        let mut driver = Driver::new(&Rng::new());
+        driver.set_available_index(0, 65);
+        let memory = driver.memory.clone();
+        assert!(matches!(driver.io.queues[0].pop(&memory), Err(Fault::Queue(_))));
+    }
+}
