@@ -133,9 +133,14 @@ export class Person {
     await this.page.mouse.click(...(await this.place(x, y)), { delay: 60, ...options });
   }
 
-  /** Types with a pause between keys, as fingers do. */
+  /** Types on a US keyboard with a pause between keys, as fingers do, shift included. */
   async type(text, delay = 40) {
-    await this.page.keyboard.type(text, { delay });
+    for (const character of text) {
+      const shifted = /[A-Z~!@#$%^&*()_+{}|:"<>?]/.test(character);
+      if (shifted) await this.page.keyboard.down('Shift');
+      await this.page.keyboard.press(character === '\n' ? 'Enter' : character, { delay });
+      if (shifted) await this.page.keyboard.up('Shift');
+    }
   }
 
   /** Keeps a screenshot of the page. */

@@ -1,0 +1,144 @@
+"""Boots one kernel in our monitor and in QEMU's microvm and measures the way to userspace.
+
+Runs in the lab that counts instructions (`ci/lab run --icount`): one executed instruction is one nanosecond of its
+clock, so that a duration is the length of a path, the same within 1 % whatever else the host does.
+Prints one JSON object for each measured boot, `exits_by_reason` among it in a boot that is only for looking.
+"""
+
+import argparse
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+FIRST_LINE = b"HELLO-FROM-GUEST"
+MEMORY = 256 << 20
+COUNTERS = "/sys/kernel/debug/kvm"
+TRACING = "/sys/kernel/tracing"
+PATIENCE = 400  # seconds of the lab's clock
+
+
+def commands(image, cmdline, yunju_vmm):
+    """Command lines by name: a monitor and the kernel's form."""
+    def ours(kernel):
+        return [yunju_vmm, "run", "--no-reboot", "--kernel", f"{image}/{kernel}", "--initrd", f"{image}/initrd",
+                "--cmdline", cmdline, "--memory", f"{MEMORY >> 20}M", "--serial", "stdio"]
+
+    def qemu(kernel, machine):
+        return ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-nodefaults", "-no-user-config", "-display", "none",
+                "-serial", "stdio", "-no-reboot", "-M", machine, "-m", str(MEMORY >> 20), "-smp", "1",
+                "-kernel", f"{image}/{kernel}", "-initrd", f"{image}/initrd", "-append", cmdline]
+
+    return {
+        "yunju": ours("vmlinux"),
+        "qemu": qemu("vmlinux", "microvm"),
+        "qemu-rtc": qemu("vmlinux", "microvm,rtc=on,pit=off,pic=off"),
+        "yunju-bzimage": ours("bzImage"),
+        "qemu-bzimage": qemu("bzImage", "microvm"),
+    }
+
+
+def wait_for_first_line(process, name):
+    """Reads the serial port until userspace speaks."""
+    said, end = b"", time.monotonic() + PATIENCE
+    while FIRST_LINE not in said:
+        readable, _, _ = select.select([process.stdout], [], [], max(0, end - time.monotonic()))
+        chunk = os.read(process.stdout.fileno(), 65536) if readable else b""
+        if not chunk:
+            sys.exit(f"{name}: no userspace {'after' if not readable else 'before its end, within'} {PATIENCE} s; "
+                     f"the serial port said: {said[-500:].decode(errors='replace')!r}")
+        said += chunk
+
+
+def counters(pid):
+    """KVM's counters of the one machine of a process."""
+    folders = [name for name in os.listdir(COUNTERS) if name.startswith(f"{pid}-")]
+    if len(folders) != 1:
+        sys.exit(f"process {pid} has {len(folders)} machines in {COUNTERS}, not one")
+    def read(name):
+        with open(f"{COUNTERS}/{folders[0]}/{name}") as file:
+            return int(file.read())
+    return {"exits": read("exits"), "memory_faults": read("pf_taken")}
+
+
+def private_mib(pid):
+    """Memory that only this process has and that is not the guest's: written pages of all mappings but the guest's.
+
+    The guest's memory is the mapping of exactly its size. Were the heap merged into it, there would be none, which is
+    an error rather than a figure.
+    """
+    mappings = []
+    with open(f"/proc/{pid}/smaps") as file:
+        for line in file:
+            if head := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+                mappings.append({"length": int(head[2], 16) - int(head[1], 16), "dirty": 0})
+            elif line.startswith("Private_Dirty:"):
+                mappings[-1]["dirty"] = int(line.split()[1])
+    guest = [mapping for mapping in mappings if mapping["length"] >= MEMORY]
+    if [mapping["length"] for mapping in guest] != [MEMORY]:
+        sys.exit(f"process {pid}: the guest's memory cannot be told apart: mappings of {[m['length'] for m in guest]} bytes")
+    return (sum(mapping["dirty"] for mapping in mappings) - guest[0]["dirty"]) / 1024
+
+
+def boot(name, command):
+    """One boot, stopped and looked at when userspace speaks."""
+    start = time.monotonic()
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        wait_for_first_line(process, name)
+        elapsed = time.monotonic() - start
+        os.kill(process.pid, signal.SIGSTOP)
+        return {"monitor": name, "path_length": elapsed * 1000, **counters(process.pid),
+                "private_mib": private_mib(process.pid)}
+    finally:
+        process.kill()
+        process.wait()
+
+
+def why(name, command):
+    """One boot whose exits are counted by reason and by port. It is slower, so it is no measurement."""
+    wanted = {"reasons": "kvm/kvm_exit:exit_reason", "ports": "kvm/kvm_pio:port", "msrs": "kvm/kvm_msr:ecx"}
+    def trigger(where, text):
+        with open(f"{TRACING}/events/{where.split(':')[0]}/trigger", "w") as file:
+            file.write(text)
+    for where in wanted.values():
+        trigger(where, f"hist:keys={where.split(':')[1]}")
+    try:
+        boot(name, command)
+        result = {}
+        for what, where in wanted.items():
+            with open(f"{TRACING}/events/{where.split(':')[0]}/hist") as file:
+                found = re.findall(r"{[^:]+: +(\S+).* } hitcount: +(\d+)", file.read())
+            result[what] = sorted(((key, int(count)) for key, count in found), key=lambda item: -item[1])
+        return {"monitor": name, "why": result}
+    finally:
+        for where in wanted.values():
+            trigger(where, f"!hist:keys={where.split(':')[1]}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--image", required=True, help="folder with vmlinux, bzImage and initrd")
+    parser.add_argument("--cmdline", required=True)
+    parser.add_argument("--yunju-vmm", required=True)
+    parser.add_argument("--runs", type=int, default=3, help="boots measured after one that warms up")
+    parser.add_argument("--why", action="store_true", help="one more boot each, to count exits by reason")
+    parser.add_argument("monitor", nargs="+")
+    options = parser.parse_args()
+    known = commands(options.image, options.cmdline, options.yunju_vmm)
+    for run in range(options.runs + 1):
+        for name in options.monitor:
+            result = boot(name, known[name])
+            print(f"boot: {name} {'warm-up' if run == 0 else f'{run} of {options.runs}'}: "
+                  f"{result['path_length']:.0f} million instructions, {result['exits']} exits", file=sys.stderr)
+            if run > 0:
+                print(json.dumps(result), flush=True)
+    for name in options.monitor if options.why else ():
+        print(json.dumps(why(name, known[name])), flush=True)
+
+
+main()
