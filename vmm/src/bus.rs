@@ -28,11 +28,12 @@ impl Bus {
         self.devices.insert(start, (length, device));
     }
 
-    /// Reads. Where nothing is, zeros are read: a guest that probes for a device moves on quickly.
+    /// Reads. Where nothing is, all bits are set, as on a real bus: a guest that probes takes that for no device. Zeros
+    /// would be the answer of a PCI bridge of the second kind, and Linux would look through all slots behind it.
     pub fn read(&self, address: u64, data: &mut [u8]) {
         match self.find(address) {
             Some((offset, device)) => device.lock().unwrap_or_else(PoisonError::into_inner).read(offset, data),
-            None => data.fill(0),
+            None => data.fill(0xff),
         }
     }
 
@@ -66,16 +67,16 @@ mod tests {
     }
 
     #[test]
-    fn each_address_reaches_the_device_that_covers_it_and_others_read_zero() {
+    fn each_address_reaches_the_device_that_covers_it_and_others_read_ones() {
         let mut bus = Bus::default();
         bus.insert(0x10, 4, Arc::new(Mutex::new(Echo(1))));
         bus.insert(0x14, 4, Arc::new(Mutex::new(Echo(100))));
         let read = |address| {
-            let mut data = [0xff];
+            let mut data = [0];
             bus.read(address, &mut data);
             data[0]
         };
-        assert_eq!([read(0x0f), read(0x10), read(0x13), read(0x14), read(0x18)], [0, 1, 4, 100, 0]);
+        assert_eq!([read(0x0f), read(0x10), read(0x13), read(0x14), read(0x18)], [0xff, 1, 4, 100, 0xff]);
         bus.write(0x14, &[7]);
         bus.write(0x18, &[9]);
         assert_eq!(read(0x14), 7);
