@@ -99,6 +99,15 @@ export class Person {
     return this.canvas.evaluate(({ width, height }) => ({ width, height }));
   }
 
+  /** Waits until the guest has taken the size of the window. */
+  async fitted() {
+    const stage = await this.part('desktop-screen').boundingBox();
+    await until('the size of the window', async () => {
+      const { width, height } = await this.size();
+      return Math.abs(width - stage.width) <= 1 && Math.abs(height - stage.height) <= 1;
+    }, this.patience);
+  }
+
   /** Pixels of the picture as `[r, g, b]` for each `[x, y]`. */
   pixels(points) {
     return this.canvas.evaluate((canvas, list) => {

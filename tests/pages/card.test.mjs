@@ -57,11 +57,7 @@ test('the guest follows the size of the window, and fits into it when it must no
   await service.yunju('start', 'card');
   await person.open('card');
   await person.page.setViewportSize({ width: 1000, height: 760 });
-  const stage = await person.part('desktop-screen').boundingBox();
-  await until('the size of the window', async () => {
-    const { width, height } = await person.size();
-    return Math.abs(width - stage.width) <= 1 && Math.abs(height - stage.height) <= 1;
-  });
+  await person.fitted();
   await sees(person, 'a whole card', (card) => card.starts === 1);
   await person.part('toolbar-resize').click();
   await person.page.setViewportSize({ width: 700, height: 600 });

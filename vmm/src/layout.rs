@@ -17,8 +17,10 @@ pub const COMMAND_LINE: u64 = 0x2_0000;
 pub const COMMAND_LINE_SIZE: usize = 2048;
 /// ACPI tables, in what a PC's BIOS area is: the kernel must not use it as memory.
 pub const ACPI: u64 = 0xe_0000;
-/// End of the ACPI tables' space.
+/// End of the ACPI tables' space; up to 1 MiB all is reserved.
 pub const ACPI_END: u64 = 0xf_0000;
+/// Where a PC's firmware starts after a reset, the last 16 bytes below 1 MiB.
+pub const RESET_VECTOR: u64 = 0xf_fff0;
 /// Conventional memory ends here; the kernel leaves what is between it and 1 MiB alone.
 pub const LOW_MEMORY_END: u64 = 0x9_fc00;
 /// Kernels are loaded from here on.

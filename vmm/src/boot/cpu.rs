@@ -74,8 +74,12 @@ pub fn cpuid(kvm_fd: &Kvm, id: u8, count: u8) -> Result<CpuId, Error> {
     CpuId::from_entries(&entries).map_err(|_| Error::Kvm { what: "CPUID", source: kvm_ioctls::Error::new(libc::E2BIG) })
 }
 
-/// Descriptor table and page tables that the first processor starts with.
+/// Descriptor table and page tables that the first processor starts with, and what stands in for
+/// firmware at its reset vector.
 pub fn write_tables(memory: &GuestMemory) -> Result<(), Error> {
+    // Linux on hardware-reduced ACPI without EFI restarts by jumping to the reset vector in real mode. There it
+    // finds: mov al, 0xfe; out 0x64, al; hlt; jmp to the hlt. That is the reset line of the keyboard controller.
+    memory.write_slice(&[0xb0, 0xfe, 0xe6, 0x64, 0xf4, 0xeb, 0xfd], GuestAddress(layout::RESET_VECTOR))?;
     // Empty, empty, 64-bit code (selector 0x10), data (0x18), task state (0x20): the selectors are the boot protocol's.
     let gdt: [u64; 5] = [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x0000_8b00_0000_ffff];
     for (address, entry) in (layout::GDT..).step_by(8).zip(gdt) {

@@ -168,7 +168,7 @@ fn write_memory_map(memory: &GuestMemory, params: &mut boot_params) {
         count += 1;
     };
     add(0, layout::LOW_MEMORY_END, E820_RAM);
-    add(layout::ACPI, layout::ACPI_END, E820_RESERVED);
+    add(layout::ACPI, layout::HIGH_MEMORY, E820_RESERVED);
     for region in memory.iter() {
         let start = region.start_addr().0;
         add(start.max(layout::HIGH_MEMORY), start + region.len(), E820_RAM);
@@ -218,7 +218,7 @@ mod tests {
             .iter()
             .map(|entry| ({ entry.addr }, entry.addr + entry.size, { entry.r#type }))
             .collect();
-        assert_eq!(entries, [(0, 0x9_fc00, 1), (0xe_0000, 0xf_0000, 2), (1 << 20, 3 << 30, 1), (4 << 30, 5 << 30, 1)]);
+        assert_eq!(entries, [(0, 0x9_fc00, 1), (0xe_0000, 0x10_0000, 2), (1 << 20, 3 << 30, 1), (4 << 30, 5 << 30, 1)]);
     }
 
     #[test]
