@@ -14,13 +14,14 @@ import subprocess
 import sys
 import time
 import zlib
+from functools import partial
 
 import qemu as peer
-from rfb import first_frame
+from rfb import Plain, Websocket, first_frame
 
 HERE = "/data"
 DESKTOP = "bench"
-PORTS = {"yunju": 5901, "qemu": 5902}
+QEMU_DISPLAY = 1
 PATIENCE = 300
 
 
@@ -79,13 +80,10 @@ class Ours:
     def start(self):
         self.run("create", DESKTOP, "--image", "desktop")
         begin = time.monotonic()
-        self.run("start", DESKTOP)
-        bridge = subprocess.Popen([self.yunju, "--data", self.data, "open", DESKTOP, "--vnc", str(PORTS["yunju"])],
-                                  stderr=subprocess.DEVNULL)
-        viewer = first_frame(PORTS["yunju"], self.size, alive(self.service, bridge), PATIENCE)
+        self.run("start", DESKTOP, "--no-wait")
+        connect = partial(Websocket, f"{self.data}/yunju.sock", f"/desktops/{DESKTOP}/ws")
+        viewer = first_frame(connect, self.size, alive(self.service), PATIENCE)
         took = time.monotonic() - begin
-        bridge.terminate()
-        bridge.wait()
         self.run("stop", "--force", DESKTOP)
         self.run("rm", "--yes", DESKTOP)
         return took, viewer
@@ -125,11 +123,11 @@ class Qemu:
              "-device", f"virtio-gpu-device,xres={self.size[0]},yres={self.size[1]}", "-device", "virtio-keyboard-device",
              "-device", "virtio-tablet-device", "-netdev", f"stream,id=n,server=off,addr.type=fd,addr.str={ours.fileno()}",
              "-device", "virtio-net-device,netdev=n", "-device", "virtio-rng-device",
-             "-vnc", f"127.0.0.1:{PORTS['qemu'] - 5900}"],
+             "-vnc", f"127.0.0.1:{QEMU_DISPLAY}"],
             pass_fds=[ours.fileno()])
         ours.close()
         theirs.close()
-        viewer = first_frame(PORTS["qemu"], self.size, alive(qemu, passt), PATIENCE)
+        viewer = first_frame(partial(Plain, 5900 + QEMU_DISPLAY), self.size, alive(qemu, passt), PATIENCE)
         took = time.monotonic() - begin
         qemu.kill()
         qemu.wait()
