@@ -37,7 +37,7 @@ export class Lab {
     const id = randomUUID();
     const answer = new Promise((resolve) => this.waiting.set(id, { lines: [], resolve }));
     this.current = id;
-    this.process.stdin.write(`{ ${command}\n} < /dev/null; echo; echo "${id} $?"\n`);
+    this.process.stdin.write(`{ ${command}\n} < /dev/null; status=$?; echo; echo "${id} $status"\n`);
     const late = new Promise((resolve) => setTimeout(resolve, patience, undefined).unref());
     const over = await Promise.race([answer, late, this.ended.then(() => undefined)]);
     this.waiting.delete(id);
