@@ -23,8 +23,10 @@ test: ## All tests, all three tiers
 	@$(MAKE) --no-print-directory deps lint test-host test-native test-pages test-lab
 
 test-host: ## Tier 1: parsers, encoders, devices, store, API
-	cargo test --workspace --lib --bins --examples --locked
-	cargo test -p yunju-vnc-proxy -p yunju-manager -p yunju -p yunju-protocol --tests --locked
+	cargo build --workspace --bins --examples --locked
+	cargo test --workspace --exclude yunju-vmm --locked
+	cargo test -p yunju-vmm --lib --bins --locked
+	cd images/probe && cargo test --lib --locked
 
 test-native: ## Tier 2: the monitor with probe guests on this host's /dev/kvm
 	cargo test -p yunju-vmm --tests --locked

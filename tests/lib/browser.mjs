@@ -66,7 +66,7 @@ export class Person {
     await this.part('password-new').fill(chosen);
     await this.part('password-again').fill(chosen);
     await this.part('password-submit').click();
-    await this.part('desktop-list').waitFor();
+    await this.part('user-name').waitFor();
   }
 
   async logIn(name, password) {

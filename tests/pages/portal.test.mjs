@@ -1,0 +1,69 @@
+// The portal as a person uses it: logging in, making a desktop, starting, stopping and deleting it.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Person, launch, until } from '../lib/browser.mjs';
+import { Service } from '../lib/service.mjs';
+
+const PASSWORD = 'a long enough password';
+
+test('a wrong password is refused in words, and a one-time password works once', async (t) => {
+  const service = await Service.start(t, ['--stop-machines']);
+  const oneTime = (await service.yunju('user', 'add', 'ann')).trim();
+  const browser = await launch(t);
+  const person = await Person.arrive(browser, service.url);
+  await person.logIn('ann', 'not the password');
+  await person.part('login-error').waitFor();
+  assert.match(await person.part('login-error').innerText(), /\w+ \w+/);
+  await person.keep('login-refused');
+  await person.logInFirst('ann', oneTime, PASSWORD);
+  await person.part('desktops-empty').waitFor();
+  await person.part('logout').click();
+  await person.part('login-form').waitFor();
+  await person.logIn('ann', oneTime);
+  await person.part('login-error').waitFor();
+  await person.logIn('ann', PASSWORD);
+  await person.part('desktops-empty').waitFor();
+  await person.keep('no-desktops');
+  assert.deepEqual(person.errors, []);
+});
+
+test('a person makes a desktop, which starts, sees it in the list, stops and deletes it', async (t) => {
+  const service = await Service.start(t, ['--stop-machines']);
+  const oneTime = (await service.yunju('user', 'add', 'ann', '--admin')).trim();
+  const person = await Person.arrive(await launch(t), service.url);
+  await person.logInFirst('ann', oneTime, PASSWORD);
+  await person.part('desktop-create').click();
+  await person.part('create-name').fill('study');
+  await person.part('create-image').selectOption('card');
+  await person.keep('create');
+  await person.part('create-submit').click();
+  const card = person.card('study');
+  await card.waitFor();
+  await until('running', async () => (await card.getAttribute('data-state')) === 'running');
+  await until('a picture of it', () =>
+    card.getByTestId('desktop-picture').evaluate((element) => {
+      const image = element.matches('img') ? element : element.querySelector('img');
+      return image?.complete && image.naturalWidth > 0;
+    }));
+  await card.getByTestId('desktop-stop').click();
+  await until('stopped', async () => (await card.getAttribute('data-state')) === 'stopped', 40_000);
+  await card.getByTestId('desktop-delete').click();
+  await person.part('confirm-ok').click();
+  await card.waitFor({ state: 'detached' });
+  assert.equal((await service.yunju('ls', '-o', 'json')).trim(), '[]');
+  assert.deepEqual(person.errors, []);
+});
+
+test('one person neither sees nor opens the desktop of another', async (t) => {
+  const service = await Service.start(t, ['--stop-machines']);
+  const oneTime = (await service.yunju('user', 'add', 'ann')).trim();
+  await service.yunju('user', 'add', 'ben');
+  await service.yunju('create', 'bens', '--image', 'card', '--owner', 'ben');
+  const person = await Person.arrive(await launch(t), service.url);
+  await person.logInFirst('ann', oneTime, PASSWORD);
+  await person.part('desktops-empty').waitFor();
+  await person.page.goto(`${service.url}/desktops/bens`);
+  await person.page.locator('[data-testid="connection-state"][data-state="missing"]').waitFor();
+  await person.keep('missing');
+});
