@@ -16,8 +16,10 @@ fn main() -> ExitCode {
         Err(request) if !request.use_stderr() => request.exit(),
         Err(usage) => {
             let text = usage.to_string();
-            let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            eprintln!("yunju-vmm: error: {line}; see yunju-vmm run --help");
+            // The first paragraph says what is wrong; what follows is in the help.
+            let words: Vec<_> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+            let line = words.join(" ");
+            eprintln!("yunju-vmm: error: {}; see yunju-vmm run --help", line.trim_start_matches("error: "));
             return ExitCode::from(2);
         }
     };
