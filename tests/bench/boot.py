@@ -3,7 +3,7 @@
 from figures import OUTPUT, Figure, Missing, image, in_lab, median, program
 
 RUNS = 3
-DESKTOP_RUNS = 3
+DESKTOP_RUNS = 5
 # The command line of the boot measurements of Firecracker, Cloud Hypervisor and QEMU that the goals come from.
 CMDLINE = "console=ttyS0 reboot=k panic=-1 quiet"
 
