@@ -45,9 +45,9 @@ test('a person starts the card, sees it, moves, clicks, turns the wheel, types, 
   await sees(person, 'the wheel', (card) => card.buttons === 0 && card.wheel > 0);
 
   await person.type('Hello, Yunju!');
-  const presses = await sees(person, 'the keys', (card) => card.presses === 16 && !card.down);
+  // Thirteen characters, three of them with shift, which goes up last: after the exclamation mark.
+  const presses = await sees(person, 'the keys', (card) => card.presses === 16 && card.key === 42 && !card.down);
   assert.equal(presses.patch, patchAfter(presses.presses));
-  assert.equal(presses.key & 0xff, 42, 'the last key up is shift, of the exclamation mark');
   await person.keep('card-typed');
   assert.deepEqual(person.errors, []);
 });

@@ -35,8 +35,6 @@ fn main() {
     viewer.request(false);
     viewer.continuous(true);
     viewer.unasked_until(|screen| screen.width == 1920);
-    // The picture of the new size follows the news of it.
-    viewer.update();
     settle(&mut viewer);
 
     let exact = Rect { x: 640, y: 512, width: 64, height: 64 };
@@ -47,7 +45,8 @@ fn main() {
             buffer.paint(exact, |x, y| (x ^ y) % 16 * 0x10101 + shade);
             let start = Instant::now();
             display.show(&buffer, damage).expect("the proxy listens");
-            viewer.update();
+            // The update of this change, not one that was still on its way.
+            viewer.unasked_until(|screen| screen.pixels[512 * 1920 + 640] == shade);
             let time = start.elapsed();
             settle(&mut viewer);
             time
