@@ -25,7 +25,7 @@ function colours(bytes) {
 /** Where the panel is: a row of one dark colour at the bottom. */
 const panelRow = async (person) => (await person.size()).height - 20;
 
-test('a person works at a Debian desktop in a browser tab', { timeout: 1_500_000 }, async (t) => {
+test('a person works at a Debian desktop in a browser tab', { timeout: 1_800_000 }, async (t) => {
   const lab = await Lab.start(t);
   const browser = await launch(t);
   const oneTime = (await lab.yunju('user', 'add', 'me', '--admin')).split('\n').at(-1).trim();
@@ -96,13 +96,19 @@ test('a person works at a Debian desktop in a browser tab', { timeout: 1_500_000
     assert.match(lease, /inet \d+\.\d+\.\d+\.\d+/);
   });
 
-  await t.test('stops it, starts it again, and the file is still there', async () => {
+  await t.test('installs a program, which stays', async () => {
+    await lab.guest('desktop', 'apt-get -q update > /tmp/apt.log 2>&1 && apt-get -qy install sl >> /tmp/apt.log 2>&1', 600);
+    assert.match(await lab.guest('desktop', 'ls /usr/games/sl'), /sl/);
+  });
+
+  await t.test('stops it, starts it again, and the file and the program are still there', async () => {
     await lab.yunju('stop', 'desktop');
     const [stopped] = JSON.parse(await lab.yunju('ls', '-o', 'json'));
     assert.equal(stopped.state, 'stopped');
     await lab.yunju('start', 'desktop');
     await lab.yunju('console', 'desktop', '--until', 'YUNJU-DESKTOP-READY', '--timeout', '300');
     assert.match(await lab.guest('desktop', 'cat /home/user/proof.txt'), /typed 42/);
+    assert.match(await lab.guest('desktop', 'ls /usr/games/sl'), /sl/);
     assert.match(await lab.guest('desktop', 'df -h /'), / 16G /, 'the file system has grown to its disk');
     await person.connected();
     await person.keep('started-again');

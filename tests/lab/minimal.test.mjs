@@ -33,7 +33,7 @@ test('a stock kernel', { timeout: 900_000 }, async (t) => {
     assert.equal(resets, 0);
     await lab.yunju('console', 'minimal', '--exec', 'reboot -f', '--timeout', '2').catch(() => {});
     await until('one reset', async () => JSON.parse(await machine(lab)).resets === 1, 60_000);
-    await until('its shell', async () => (await run('echo again')).includes('again'), 120_000);
+    await until('its shell', async () => (await lab.guest('minimal', 'echo again', 10)).includes('again'), 120_000);
     assert.equal(JSON.parse(await machine(lab)).pid, pid);
   });
 

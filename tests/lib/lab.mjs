@@ -47,7 +47,9 @@ export class Lab {
   }
 
   yunju(...words) {
-    return this.run(`yunju ${words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ')}`);
+    const seconds = Number(words[words.indexOf('--timeout') + 1]) || 0;
+    const quoted = words.map((word) => `'${word.replaceAll("'", "'\\''")}'`);
+    return this.run(`yunju ${quoted.join(' ')}`, 120_000 + seconds * 1000);
   }
 
   /** Runs a command in the guest by its serial console. */
