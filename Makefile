@@ -29,7 +29,7 @@ test-host: ## Tier 1: parsers, encoders, devices, store, API
 	cd images/probe && cargo test --lib --locked
 
 test-native: ## Tier 2: the monitor with probe guests on this host's /dev/kvm
-	cargo test -p yunju-vmm --tests --locked
+	cargo test -p yunju-vmm --test native --locked
 
 test-pages: build ## Tiers 1 and 2 in a browser: the pages and the whole pipeline with the card guest
 	images/build card
