@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod devices;
 pub mod display;
+pub mod event;
 pub mod host;
 pub mod layout;
 pub mod machine;

@@ -12,7 +12,7 @@ use yunju_protocol::display::MAX_PACKET;
 
 use super::client::{Client, Parting};
 use super::{Display, MAX_CLIENTS};
-use crate::devices::virtio::worker::borrow;
+use crate::event::borrow;
 
 /// How long no client is accepted after the system could not accept one, for want of descriptors or memory.
 const REST: Duration = Duration::from_secs(1);

@@ -8,12 +8,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::PollFlags;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::Serial;
-use crate::devices::virtio::worker::borrow;
+use crate::event::{borrow, wait};
 
 /// Bytes of output that a new client of a socket is shown, and that a slow one may be behind.
 const HISTORY: usize = 64 << 10;
@@ -113,7 +113,7 @@ pub fn serve_socket(listener: UnixListener, serial: Serial, outbox: Arc<Outbox>,
                 flags.set(PollFlags::OUT, outbox.has_unsent());
                 interest.push((client.as_fd(), flags));
             }
-            let Some(ready) = wait(&interest) else { return };
+            let Ok(ready) = wait(&interest) else { return };
             if !ready[1].is_empty() {
                 // Resets the counter.
                 let _ = wake.read();
@@ -167,7 +167,7 @@ pub fn serve_stdin(serial: Serial, wake: EventFd, escape: impl Fn() + Send + 'st
             if serial.capacity() > 0 {
                 interest.push((input.as_fd(), PollFlags::IN));
             }
-            let Some(ready) = wait(&interest) else { return };
+            let Ok(ready) = wait(&interest) else { return };
             if !ready[0].is_empty() {
                 // Resets the counter.
                 let _ = wake.read();
@@ -185,17 +185,6 @@ pub fn serve_stdin(serial: Serial, wake: EventFd, escape: impl Fn() + Send + 'st
         }
     })?;
     Ok(())
-}
-
-fn wait(interest: &[(std::os::fd::BorrowedFd<'_>, PollFlags)]) -> Option<Vec<PollFlags>> {
-    let mut fds: Vec<_> = interest.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-    loop {
-        match poll(&mut fds, None) {
-            Ok(_) => return Some(fds.iter().map(PollFd::revents).collect()),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return None,
-        }
-    }
 }
 
 /// A terminal in raw mode, put back as it was when dropped.

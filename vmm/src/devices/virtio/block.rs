@@ -145,25 +145,35 @@ impl Block {
 
     fn read(&mut self, sector: u64, writer: &mut Writer<'_>) -> Outcome {
         let total = writer.available_bytes();
-        let Some(mut offset) = self.place(sector, total as u64) else {
-            return Outcome::Failed;
-        };
-        self.buffer.resize(total.min(PIECE), 0);
-        let mut left = total;
-        while left > 0 {
-            let piece = &mut self.buffer[..left.min(PIECE)];
-            if self.file.read_exact_at(piece, offset).and_then(|()| writer.write_all(piece)).is_err() {
-                return Outcome::Failed;
-            }
-            offset += piece.len() as u64;
-            left -= piece.len();
+        let outcome = self.move_pieces(sector, total, |file, piece, offset| {
+            file.read_exact_at(piece, offset)?;
+            writer.write_all(piece)
+        });
+        if matches!(outcome, Outcome::Done) {
+            self.traffic.read.fetch_add(total as u64, Ordering::Relaxed);
         }
-        self.traffic.read.fetch_add(total as u64, Ordering::Relaxed);
-        Outcome::Done
+        outcome
     }
 
     fn write(&mut self, sector: u64, reader: &mut Reader<'_>) -> Outcome {
         let total = reader.available_bytes();
+        let outcome = self.move_pieces(sector, total, |file, piece, offset| {
+            reader.read_exact(piece)?;
+            file.write_all_at(piece, offset)
+        });
+        if matches!(outcome, Outcome::Done) {
+            self.traffic.written.fetch_add(total as u64, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    /// Moves `total` bytes at `sector` between the file and the guest, through a buffer of bounded length.
+    fn move_pieces(
+        &mut self,
+        sector: u64,
+        total: usize,
+        mut move_piece: impl FnMut(&File, &mut [u8], u64) -> io::Result<()>,
+    ) -> Outcome {
         let Some(mut offset) = self.place(sector, total as u64) else {
             return Outcome::Failed;
         };
@@ -171,13 +181,12 @@ impl Block {
         let mut left = total;
         while left > 0 {
             let piece = &mut self.buffer[..left.min(PIECE)];
-            if reader.read_exact(piece).and_then(|()| self.file.write_all_at(piece, offset)).is_err() {
+            if move_piece(&self.file, piece, offset).is_err() {
                 return Outcome::Failed;
             }
             offset += piece.len() as u64;
             left -= piece.len();
         }
-        self.traffic.written.fetch_add(total as u64, Ordering::Relaxed);
         Outcome::Done
     }
 

@@ -1,15 +1,16 @@
 //! The thread a device runs on from `DRIVER_OK` until reset or pause.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::{io, mem};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::PollFlags;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Device, Fault, Io};
+use crate::event::{borrow, wait};
 
 /// Stack of a device thread; none recurses or keeps large arrays on it.
 const STACK: usize = 256 * 1024;
@@ -34,7 +35,8 @@ impl Worker {
                 needs_reset.store(true, Ordering::SeqCst);
                 // An interrupt that cannot be delivered leaves nobody to tell.
                 let _ = io.interrupt.config_changed();
-                wait_for(&stopped);
+                // A wait that fails leaves nothing but to end, as after a stop.
+                let _ = wait(&[(borrow(&stopped), PollFlags::IN)]);
             }
             (device, io)
         })?;
@@ -52,24 +54,14 @@ fn run(device: &mut dyn Device, io: &mut Io, stop: &EventFd) -> Result<(), Fault
     for index in 0..io.queues.len() {
         serve(device, index, io)?;
     }
-    let mut events: Vec<PollFlags> = Vec::new();
     loop {
-        events.clear();
-        {
-            let mut interest: Vec<(BorrowedFd<'_>, PollFlags)> = Vec::with_capacity(io.queues.len() + 4);
-            interest.push((borrow(stop), PollFlags::IN));
-            interest.extend(io.queues.iter().map(|queue| (borrow(&queue.kick), PollFlags::IN)));
-            device.sources(&mut interest);
-            let mut fds: Vec<PollFd<'_>> =
-                interest.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-            match poll(&mut fds, None) {
-                Ok(_) => events.extend(fds.iter().map(PollFd::revents)),
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(Fault::Host(error.into())),
-            }
-        }
         let queues = io.queues.len();
-        for (position, event) in mem::take(&mut events).into_iter().enumerate().filter(|(_, event)| !event.is_empty()) {
+        let mut interest: Vec<(BorrowedFd<'_>, PollFlags)> = Vec::with_capacity(queues + 4);
+        interest.push((borrow(stop), PollFlags::IN));
+        interest.extend(io.queues.iter().map(|queue| (borrow(&queue.kick), PollFlags::IN)));
+        device.sources(&mut interest);
+        let events = wait(&interest)?;
+        for (position, event) in events.into_iter().enumerate().filter(|(_, event)| !event.is_empty()) {
             match position {
                 0 => return Ok(()),
                 position if position <= queues => {
@@ -102,15 +94,4 @@ fn serve(device: &mut dyn Device, index: usize, io: &mut Io) -> Result<(), Fault
             return Ok(());
         }
     }
-}
-
-fn wait_for(stop: &EventFd) {
-    let mut fds = [PollFd::from_borrowed_fd(borrow(stop), PollFlags::IN)];
-    while poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
-}
-
-/// An event's descriptor, to wait for.
-pub fn borrow(event: &EventFd) -> BorrowedFd<'_> {
-    // SAFETY: the descriptor stays open for as long as the borrowed `EventFd` lives.
-    unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) }
 }

@@ -25,9 +25,9 @@ use yunju_protocol::display::{MAX_CURSOR, Rect};
 
 use self::commands::{Header, Refusal};
 use self::resource::{Backing, Format, Resource};
-use super::worker::borrow;
 use super::{Chain, ConfigSpace, Device, DeviceState, Fault, Io, Kind, StateError, read_config};
 use crate::display::{Buffer, Cursor, Display};
+use crate::event::borrow;
 use crate::memory::GuestMemory;
 
 /// Most resources at once: each takes a descriptor of this process, and a desktop has some ten.

@@ -19,9 +19,9 @@ use vm_memory::ByteValued;
 
 use self::config::Config;
 pub use self::events::{Events, wheel};
-use super::worker::borrow;
 use super::{ConfigSpace, Device, DeviceState, Fault, Io, Kind, StateError};
 use crate::display::Display;
+use crate::event::borrow;
 
 const EVENT_QUEUE: usize = 0;
 const STATUS_QUEUE: usize = 1;
