@@ -38,13 +38,14 @@ test-pages: build ## Tiers 1 and 2 in a browser: the pages and the whole pipelin
 test-lab: build ## Tier 3: Debian desktops under real KVM in the nested lab
 	images/build minimal desktop
 	ci/lab build
+	ci/lab-test
 	cd tests && node --test --test-concurrency=1 lab/
 
 lint: deps ## Formatting, clippy, shellcheck
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd images/probe && cargo fmt --check && cargo clippy --release --locked -- -D warnings
-	shellcheck ci/setup ci/lab ci/start ci/serve .ci/run images/build
+	shellcheck ci/setup ci/lab ci/lab-test ci/start ci/serve ci/guest/build .ci/run images/build images/*/recipe images/lib/common.sh
 
 bench: build ## Measure against named peers; ONLY=boot for one group
 	@ci/setup

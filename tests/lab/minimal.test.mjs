@@ -23,7 +23,7 @@ test('a stock kernel', { timeout: 900_000 }, async (t) => {
     assert.match(await run('ls /dev/hwrng'), /hwrng/);
   });
 
-  await t.test('gets an address and reaches what its user-mode network leads to', async () => {
+  await t.test('gets an address from its user-mode network', async () => {
     await run('udhcpc -q -n -i eth0 || udhcpc -q -n');
     assert.match(await run('ip -4 addr show'), /inet 10\.0\.2\.15/);
   });
