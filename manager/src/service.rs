@@ -123,12 +123,18 @@ impl Service {
 
     /// A desktop as the API shows it.
     pub fn show(&self, desktop: store::Desktop) -> model::Desktop {
+        let state = self.machines.state(desktop.id);
+        // a machine that ended after `desktop` was read: its reason was recorded before it left the table
+        let ended = match self.store.desktop(desktop.id) {
+            Ok(Some(now)) => now.ended,
+            Ok(None) | Err(_) => desktop.ended,
+        };
         model::Desktop {
-            state: self.machines.state(desktop.id),
+            state,
             id: desktop.id,
             name: desktop.name,
             owner: desktop.owner,
-            ended: desktop.ended.map(|ended| model::Ended { at: ended.at, reason: ended.reason, failed: ended.failed }),
+            ended: ended.map(|ended| model::Ended { at: ended.at, reason: ended.reason, failed: ended.failed }),
             image: desktop.image,
             image_digest: desktop.image_digest,
             memory: desktop.memory,

@@ -340,3 +340,14 @@ async fn pages_are_for_who_is_logged_in_and_carry_a_strict_policy() {
     let again = house.send("GET", "/assets/novnc/core/rfb.js", &[("if-none-match", tag)], String::new()).await;
     assert_eq!((again.status, again.body.len()), (304, 0));
 }
+
+#[tokio::test]
+async fn a_desktop_seen_as_stopped_is_seen_with_the_reason() {
+    let house = house().await;
+    let (_, alice) = house.user("alice", Role::User, true);
+    house.desktop("hers", &alice).await;
+    let row = house.service.store.desktop_named("hers").unwrap().unwrap();
+    // the machine ends between the reading of the row and the look at its state
+    house.service.store.set_ended(row.id, "powered off by the guest", false).unwrap();
+    assert_eq!(house.service.show(row).ended.unwrap().reason, "powered off by the guest");
+}
