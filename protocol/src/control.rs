@@ -8,6 +8,15 @@
 //! | `POST /machine/kill` | 202, the machine ends at once |
 //! | `GET /machine/screenshot` | `image/png` of the screen; 404 with [`Problem`] when nothing is shown |
 //! | `GET /machine/counters` | [`Counters`] |
+//! | `POST /machine/snapshot` with [`SnapshotRequest`] | [`SnapshotInfo`] when all of it is durable; 409 while another one is made, 507 when the disk is full |
+//! | `GET /machine/memory` | [`MemoryInfo`] |
+//! | `POST /machine/balloon` with [`BalloonRequest`] | [`MemoryInfo`]; 409 without a balloon |
+//!
+//! A snapshot is written to files that the client has opened: their descriptors come with the request's first
+//! byte (`SCM_RIGHTS`), in this order: the state file, the memory file (both empty, open for reading and writing), then one new
+//! empty layer for each disk that the guest can write to, in the order of the disks. The layers that were written to until
+//! then are the snapshot's and are never written to again; the machine goes on with the new ones. A machine that
+//! ends with its snapshot needs no new layers: then none are sent.
 //! | `GET /openapi.json` | this table as OpenAPI |
 //!
 //! Every error is a [`Problem`] with a 4xx or 5xx status.
@@ -70,6 +79,68 @@ pub struct Counters {
     pub net_received_bytes: u64,
     /// Connected display clients.
     pub display_clients: u32,
+}
+
+/// What a machine does when its snapshot is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Afterwards {
+    /// It runs on, while the snapshot is still being written.
+    #[default]
+    Resume,
+    /// It ends once the snapshot is durable. If it cannot be written the machine runs on.
+    End,
+}
+
+/// `POST /machine/snapshot`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotRequest {
+    /// What the machine does then.
+    #[serde(default)]
+    pub afterwards: Afterwards,
+    /// Write all of the memory, even if the machine was restored and a difference would do.
+    #[serde(default)]
+    pub whole: bool,
+}
+
+/// A snapshot that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SnapshotInfo {
+    /// The memory file holds only what differs from the base: the base of the snapshot that the machine
+    /// was restored from, or that snapshot's memory file itself if it had none.
+    pub differential: bool,
+    /// Bytes of guest memory written.
+    pub memory_bytes: u64,
+    /// Length of the state file.
+    pub state_bytes: u64,
+    /// Microseconds that the guest stood still.
+    pub pause_us: u64,
+    /// Milliseconds until all was durable.
+    pub duration_ms: u64,
+}
+
+/// `POST /machine/balloon`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BalloonRequest {
+    /// Bytes that the guest is to do without. It gives what it can, and takes back what it needs before it runs out.
+    pub size: u64,
+}
+
+/// What a guest's memory takes of the host's, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct MemoryInfo {
+    /// What the guest was given.
+    pub size: u64,
+    /// What its balloon is to hold.
+    pub balloon_target: u64,
+    /// What its balloon holds.
+    pub balloon: u64,
+    /// What it gave back as free since it started.
+    pub reported: u64,
+    /// What it occupies now that is this machine's alone.
+    pub private: u64,
 }
 
 /// Why a request was not carried out.

@@ -3,9 +3,11 @@
 //! * [`machine`]: what a machine is made of; the VMM's configuration file.
 //! * [`display`]: pixels, damage and cursor one way, input the other, between a machine and whoever shows it.
 //! * [`control`]: the bodies of the VMM's HTTP control API.
+//! * [`agent`]: what the host and the agent in a guest tell each other.
 //!
 //! This crate holds types and their wire form. It depends on no other crate of ours.
 
+pub mod agent;
 pub mod control;
 pub mod display;
 pub mod machine;

@@ -39,24 +39,63 @@ pub struct MachineConfig {
     /// A vsock device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vsock: Option<VsockConfig>,
+    /// A balloon, through which the guest gives memory back: free pages by itself, more when asked.
+    #[serde(default)]
+    pub balloon: bool,
     /// Where the control API listens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<Endpoint>,
+    /// Go on from a snapshot instead of booting. The rest of the configuration must describe the same machine;
+    /// sockets and files may be elsewhere. Kernel and initrd serve when the guest restarts itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreConfig>,
 }
 
 fn one() -> u8 {
     1
 }
 
-/// One disk: a raw file whose length is a multiple of 512 bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One disk: a raw file whose length is a multiple of 512 bytes, or a chain of layers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiskConfig {
-    /// The raw file.
+    /// The raw file, or the topmost layer: the only one that is written to.
     pub path: PathBuf,
     /// The guest may only read.
     #[serde(default)]
     pub readonly: bool,
+    /// What lies below `path`, bottom first: a raw file or a layer without a parent, then layers. Never written to.
+    /// Empty when `path` is a raw file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<PathBuf>,
+    /// How fast the guest may read and write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<RateLimit>,
+}
+
+/// How fast a device may be used, both directions together. A second's worth may be used at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Bytes per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<ByteSize>,
+    /// Requests or frames per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<u32>,
+}
+
+/// The files of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreConfig {
+    /// Processors and devices.
+    pub state: PathBuf,
+    /// The guest's memory: all of it, or what differs from `base`.
+    pub memory: PathBuf,
+    /// The memory file of the snapshot that this one is a difference to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<PathBuf>,
 }
 
 /// Where the first serial port (16550 at 0x3f8) goes.
@@ -106,6 +145,9 @@ pub struct NetConfig {
     /// Hardware address, `"52:54:00:12:34:56"`; a random local one if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
+    /// How fast the guest may send and receive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<RateLimit>,
 }
 
 /// What carries Ethernet frames between a machine and the world.
@@ -126,7 +168,8 @@ pub struct VsockConfig {
     /// The guest's context id, 3 or more.
     pub cid: u32,
     /// The host connects here, says `CONNECT <port>\n` and is answered `OK <port>\n`; a guest that
-    /// connects to host port P reaches the listener at `<socket>_P`.
+    /// connects to host port P reaches the listener at `<socket>_P`. The folder should hold nothing else:
+    /// it is all that a jailed machine sees of the file system.
     pub socket: PathBuf,
 }
 

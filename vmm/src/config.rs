@@ -96,11 +96,11 @@ struct MachineArgs {
 
 fn parse_disk(text: &str) -> Result<DiskConfig, String> {
     match text.rsplit_once(',') {
-        Some((path, "readonly")) => Ok(DiskConfig { path: path.into(), readonly: true }),
+        Some((path, "readonly")) => Ok(DiskConfig { path: path.into(), readonly: true, ..DiskConfig::default() }),
         Some((_, option)) if !option.contains('/') => {
             Err(format!("unknown disk option `{option}`; only readonly exists"))
         }
-        _ => Ok(DiskConfig { path: text.into(), readonly: false }),
+        _ => Ok(DiskConfig { path: text.into(), ..DiskConfig::default() }),
     }
 }
 
@@ -188,9 +188,11 @@ impl MachineArgs {
             disks: self.disk,
             serial: self.serial.unwrap_or_default(),
             display: self.display,
-            net: self.net.map(|backend| NetConfig { backend, mac: self.mac }),
+            net: self.net.map(|backend| NetConfig { backend, mac: self.mac, limit: None }),
             vsock: self.vsock,
+            balloon: false,
             control: self.control,
+            restore: None,
         }
     }
 }

@@ -21,7 +21,7 @@ pub fn machine(desktop: &Desktop, image: &Image, folder: &Folder, net: Option<Ra
     let socket = |name: &str| Endpoint::Unix(folder.run_file(name));
     let disk = |(index, disk): (usize, &crate::images::Disk)| {
         let path: PathBuf = if disk.readonly { image.folder.join(&disk.path) } else { folder.disk(index) };
-        DiskConfig { path, readonly: disk.readonly }
+        DiskConfig { path, readonly: disk.readonly, ..DiskConfig::default() }
     };
     MachineConfig {
         kernel: image.folder.join(&manifest.kernel),
@@ -39,9 +39,12 @@ pub fn machine(desktop: &Desktop, image: &Image, folder: &Folder, net: Option<Ra
         net: net.map(|fd| NetConfig {
             backend: NetBackend::Stream(Endpoint::Fd(fd)),
             mac: Some(hardware_address(desktop.id)),
+            limit: None,
         }),
         vsock: Some(VsockConfig { cid: GUEST_CID, socket: folder.run_file("vsock.sock") }),
+        balloon: false,
         control: Some(socket("control.sock")),
+        restore: None,
     }
 }
 
