@@ -125,6 +125,14 @@ pub struct Serve {
     /// Seconds that a guest gets to shut down before its machine is ended
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub stop_timeout: u32,
+    /// Start machines until they have this many times the host's memory together
+    #[arg(long, default_value = "1.5", value_name = "FACTOR", value_parser = parse_factor)]
+    pub memory_overcommit: f64,
+}
+
+fn parse_factor(text: &str) -> Result<f64, String> {
+    let factor = text.parse().ok().filter(|factor| (0.1..=100.0).contains(factor));
+    factor.ok_or_else(|| "write a number from 0.1 to 100".to_owned())
 }
 
 #[derive(Debug, Subcommand)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
-use yunju_manager::machines::{Limits, Programs};
+use yunju_manager::machines::{Admission, Limits, Programs};
 use yunju_manager::serve::{self, Options};
 
 use crate::args::Serve;
@@ -28,6 +28,8 @@ pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
         None => own_folder()?,
     };
     let programs = std::path::absolute(&programs).with_context(|| format!("cannot find {}", programs.display()))?;
+    let memory = Admission::of_host(arguments.memory_overcommit).context("cannot find out this host's memory")?;
+    let stop = Duration::from_secs(arguments.stop_timeout.into());
     let options = Options {
         data,
         listen: arguments.listen,
@@ -37,7 +39,7 @@ pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
             proxy: programs.join("yunju-vnc-proxy"),
             passt: find_passt(),
         },
-        limits: Limits { stop: Duration::from_secs(arguments.stop_timeout.into()), ..Limits::default() },
+        limits: Limits { stop, memory, ..Limits::default() },
         stop_machines: arguments.stop_machines,
     };
     Ok(serve::run(options, |url| eprintln!("yunju: open {url}")).await?)

@@ -45,6 +45,23 @@ fn a_desktop_starts_with_all_its_processes_and_stops_without_leaving_any() {
 }
 
 #[test]
+fn a_machine_that_the_host_has_no_memory_for_is_refused_until_another_stops() {
+    let mut service = with_desktop("good");
+    service.ok(&["create", "vast", "--owner", "alice", "--image", "good", "--memory", "64G"]);
+    service.ok(&["start", "alice"]);
+    service.end_serve();
+    // less than 64 GiB and 512 MiB on any host with up to 640 GiB
+    service.serve(&["--memory-overcommit", "0.1"]);
+    let said = service.yunju(&["start", "vast"]);
+    assert_eq!(said.code, 7, "{}", said.err);
+    assert!(said.err.contains("--memory-overcommit"), "{}", said.err);
+    assert_eq!((service.state("vast"), service.state("alice")), ("stopped".to_owned(), "running".to_owned()));
+    service.end_serve();
+    service.serve(&["--memory-overcommit", "100"]);
+    service.ok(&["start", "vast"]);
+}
+
+#[test]
 fn starting_twice_at_once_starts_once() {
     let service = with_desktop("good");
     let mut starts: Vec<_> = (0..4).map(|_| service.command(&["start", "alice"]).spawn().unwrap()).collect();

@@ -99,6 +99,7 @@ impl From<machines::Error> for Refusal {
         match error {
             machines::Error::Store(error) => error.into(),
             machines::Error::Image(error) => error.into(),
+            machines::Error::NoMemory(error) => Self::new(StatusCode::CONFLICT, "no_memory", error.to_string()),
             machines::Error::Gone => Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
             machines::Error::Stopping | machines::Error::ImageChanged(_) => Self::conflict(error.to_string()),
             error => Self::internal(error.to_string()),

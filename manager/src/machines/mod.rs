@@ -4,6 +4,7 @@
 //! processes. What must survive us is in the store (what the owner wants) and in
 //! `run/processes.json` (which processes there are); [`Machines::recover`] puts the two together.
 
+mod admission;
 mod config;
 mod console;
 mod launch;
@@ -26,6 +27,7 @@ use crate::folder::{self, Folder};
 use crate::images;
 use crate::model::State;
 use crate::store::{self, Desired, Store};
+pub use admission::{Admission, NoMemory};
 pub use console::Console;
 use machine::{Machine, Order};
 use process::Process;
@@ -42,18 +44,20 @@ pub struct Programs {
     pub passt: Option<PathBuf>,
 }
 
-/// How long things may take.
+/// How long things may take, and how much.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// A VMM must answer on its control socket within this.
     pub start: Duration,
     /// A guest may take this to shut down before its machine is ended.
     pub stop: Duration,
+    /// How much memory running machines may have together.
+    pub memory: Admission,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { start: Duration::from_secs(30), stop: Duration::from_secs(30) }
+        Self { start: Duration::from_secs(30), stop: Duration::from_secs(30), memory: Admission::UNLIMITED }
     }
 }
 
@@ -66,6 +70,9 @@ pub enum Error {
     /// It is already there, and on its way down.
     #[error("the machine is still stopping: try again when it has stopped")]
     Stopping,
+    /// The host has not the memory.
+    #[error(transparent)]
+    NoMemory(#[from] NoMemory),
     /// Its image cannot be used.
     #[error(transparent)]
     Image(#[from] images::Error),
@@ -147,6 +154,9 @@ impl Machines {
             // read with the table locked: a desktop that is being deleted is either seen as gone here
             // or its machine is seen in the table there
             let desktop = self.context.store.desktop(id)?.ok_or(Error::Gone)?;
+            let others = self.context.store.desktops(None)?;
+            let running = others.iter().filter(|other| table.contains_key(&other.id)).map(|other| other.memory);
+            self.context.limits.memory.admit(desktop.memory, running)?;
             self.context.store.set_desired(id, Desired::Running)?;
             let (machine, console) = self.enter(&mut table, id, false);
             tokio::spawn(async move {
@@ -243,6 +253,7 @@ impl Machines {
                 tracing::info!(desktop = %desktop.name, "the machine was only half started: starting it anew");
                 if let Err(error) = self.start(desktop.id).await {
                     tracing::error!(desktop = %desktop.name, %error, "cannot start the machine");
+                    self.context.store.set_ended(desktop.id, &error.to_string(), true)?;
                 }
             }
             _ => {}
