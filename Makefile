@@ -27,6 +27,7 @@ test-host: ## Tier 1: parsers, encoders, devices, store, API
 	cargo test --workspace --exclude yunju-vmm --locked
 	cargo test -p yunju-vmm --lib --bins --locked
 	cd images/probe && cargo test --lib --locked
+	cd images/agent && cargo test --locked
 
 test-native: ## Tier 2: the monitor with probe guests on this host's /dev/kvm
 	cargo test -p yunju-vmm --test native --locked
@@ -45,6 +46,7 @@ lint: deps ## Formatting, clippy, shellcheck
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd images/probe && cargo fmt --check && cargo clippy --release --locked -- -D warnings
+	cd images/agent && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings
 	shellcheck ci/setup ci/lab ci/lab-test ci/start ci/serve ci/guest/build .ci/run images/build images/*/recipe images/lib/common.sh
 
 bench: build ## Measure against named peers; ONLY=boot for one group
@@ -67,4 +69,4 @@ deps: manager/web/node_modules/.package-lock.json tests/node_modules/.package-lo
 
 clean: ## Remove what was built here (the cache of images and the lab stays: rm -r $$YUNJU_CACHE)
 	cargo clean
-	rm -rf images/probe/target manager/web/node_modules tests/node_modules tests/artefacts
+	rm -rf images/{probe,agent}/target manager/web/node_modules tests/node_modules tests/artefacts
