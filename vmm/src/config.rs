@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use yunju_protocol::machine::{
-    ByteSize, DiskConfig, DisplayConfig, Endpoint, MachineConfig, NetBackend, NetConfig, SerialConfig, VsockConfig,
+    ByteSize, DiskConfig, DisplayConfig, Endpoint, MachineConfig, NetBackend, NetConfig, RateLimit, SerialConfig,
+    VsockConfig,
 };
 
 use crate::{layout, memory};
@@ -65,8 +66,9 @@ struct MachineArgs {
     /// Kernel command line
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     cmdline: Option<String>,
-    /// Disk: a raw file, with `,readonly` behind it if the guest may only read; repeatable
-    #[arg(long, value_name = "FILE[,readonly]", value_parser = parse_disk)]
+    /// Disk: a raw file or the topmost layer, repeatable. Behind it `,readonly` if the guest may only read, `,below=FILE` for
+    /// each file that the layer lies on, bottom first, `,bytes=SIZE` and `,operations=COUNT` for the most per second
+    #[arg(long, value_name = "FILE[,OPTION]…", value_parser = parse_disk)]
     disk: Vec<DiskConfig>,
     /// Memory, such as 512M or 2G [default: 512M]
     #[arg(long, value_name = "SIZE")]
@@ -86,6 +88,9 @@ struct MachineArgs {
     /// Hardware address of the network interface
     #[arg(long, value_name = "ADDRESS", requires = "net")]
     mac: Option<String>,
+    /// The most that the network interface may send and receive per second
+    #[arg(long, value_name = "bytes=SIZE,operations=COUNT", value_parser = parse_limit, requires = "net")]
+    net_limit: Option<RateLimit>,
     /// Vsock: the guest's context id and the socket on the host
     #[arg(long, value_name = "CID,PATH", value_parser = parse_vsock)]
     vsock: Option<VsockConfig>,
@@ -95,13 +100,40 @@ struct MachineArgs {
 }
 
 fn parse_disk(text: &str) -> Result<DiskConfig, String> {
-    match text.rsplit_once(',') {
-        Some((path, "readonly")) => Ok(DiskConfig { path: path.into(), readonly: true, ..DiskConfig::default() }),
-        Some((_, option)) if !option.contains('/') => {
-            Err(format!("unknown disk option `{option}`; only readonly exists"))
+    let mut disk = DiskConfig::default();
+    let mut rest = text;
+    while let Some((before, option)) = rest.rsplit_once(',') {
+        match option.split_once('=') {
+            None if option == "readonly" => disk.readonly = true,
+            Some(("below", file)) if !file.is_empty() => disk.layers.insert(0, file.into()),
+            Some(("bytes" | "operations", _)) => limit_option(disk.limit.get_or_insert_default(), option)?,
+            // A comma in the name of a folder.
+            _ if option.contains('/') => break,
+            _ => {
+                return Err(format!("unknown disk option `{option}`: there are readonly, below=, bytes=, operations="));
+            }
         }
-        _ => Ok(DiskConfig { path: text.into(), ..DiskConfig::default() }),
+        rest = before;
     }
+    disk.path = rest.into();
+    Ok(disk)
+}
+
+fn parse_limit(text: &str) -> Result<RateLimit, String> {
+    let mut limit = RateLimit::default();
+    text.split(',').try_for_each(|option| limit_option(&mut limit, option))?;
+    Ok(limit)
+}
+
+fn limit_option(limit: &mut RateLimit, option: &str) -> Result<(), String> {
+    match option.split_once('=') {
+        Some(("bytes", size)) => limit.bytes = Some(size.parse().map_err(|error| format!("{error}"))?),
+        Some(("operations", count)) => {
+            limit.operations = Some(count.parse().map_err(|_| format!("`{count}` is no number of operations"))?);
+        }
+        _ => return Err(format!("`{option}` is no limit: write bytes=SIZE or operations=COUNT, both per second")),
+    }
+    Ok(())
 }
 
 fn parse_serial(text: &str) -> Result<SerialConfig, String> {
@@ -188,7 +220,7 @@ impl MachineArgs {
             disks: self.disk,
             serial: self.serial.unwrap_or_default(),
             display: self.display,
-            net: self.net.map(|backend| NetConfig { backend, mac: self.mac, limit: None }),
+            net: self.net.map(|backend| NetConfig { backend, mac: self.mac, limit: self.net_limit }),
             vsock: self.vsock,
             balloon: false,
             control: self.control,
@@ -219,6 +251,11 @@ fn check(config: &MachineConfig) -> Result<(), Error> {
         used <= layout::VIRTIO_SLOTS as usize,
         format!("{} disks: at most {} fit", config.disks.len(), layout::VIRTIO_SLOTS - 6),
     )?;
+    let limits = config.disks.iter().map(|disk| &disk.limit).chain(config.net.as_ref().map(|net| &net.limit)).flatten();
+    for rate in limits {
+        let some = rate.bytes != Some(ByteSize(0)) && rate.operations != Some(0);
+        limit(some, "a limit of 0 per second: leave it out, or the device out".into())?;
+    }
     if let Some(display) = &config.display {
         limit(
             (640..=7680).contains(&display.width) && (480..=4320).contains(&display.height),
@@ -259,14 +296,20 @@ mod tests {
     #[test]
     fn flags_and_a_file_describe_the_same_machine() {
         let flags = parse(
-            "--kernel k --initrd i --cmdline quiet --disk a,readonly --disk b --memory 1G --cpus 2 --serial stdio \
-             --display unix:/d,800x600 --net stream:fd:5 --mac 52:54:00:00:00:01 --vsock 3,/v --control unix:/c",
+            "--kernel k --initrd i --cmdline quiet --disk a,readonly --disk b,bytes=1M,operations=9 --disk t,below=a/x,below=m --memory 1G --cpus 2 --serial stdio \
+             --display unix:/d,800x600 --net stream:fd:5 --mac 52:54:00:00:00:01 --net-limit bytes=2M --vsock 3,/v --control unix:/c",
         )
         .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("machine.json");
         fs::write(&path, serde_json::to_string(&flags).unwrap()).unwrap();
         assert_eq!(parse(&format!("--config {}", path.display())).unwrap(), flags);
+    }
+
+    #[test]
+    fn a_disks_options_come_behind_its_file_and_commas_in_folders_are_no_options() {
+        let disk = parse_disk("/a,b/top,below=/c/base,below=mid").unwrap();
+        assert_eq!((disk.path, disk.layers), (PathBuf::from("/a,b/top"), vec!["/c/base".into(), "mid".into()]));
     }
 
     #[test]
@@ -283,6 +326,8 @@ mod tests {
             ("--kernel k --net stream:fd:5 --control fd:5", "fd:5 is used twice"),
             ("--kernel k --net wifi", "stream:unix:PATH"),
             ("--kernel k --disk a,rw", "readonly"),
+            ("--kernel k --disk a,bytes=0", "a limit of 0"),
+            ("--kernel k --disk a,operations=fast", "`fast` is no number"),
             ("--kernel k --serial telnet", "stdio"),
             ("--memory 1G", "--kernel"),
             ("--config a --kernel k", "cannot be used with"),

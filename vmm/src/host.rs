@@ -16,12 +16,14 @@ use crate::control::Screenshot;
 use crate::devices::serial::Serial;
 use crate::devices::serial::backend::{self, Outbox, Output, RawTerminal};
 use crate::devices::virtio::Device;
-use crate::devices::virtio::block::{self, Block, SECTOR};
+use crate::devices::virtio::block::{self, Block};
 use crate::devices::virtio::gpu::Gpu;
 use crate::devices::virtio::input::Input;
+use crate::devices::virtio::limit::Limit;
 use crate::devices::virtio::net::{self, Backend, Net};
 use crate::devices::virtio::rng::Rng;
 use crate::devices::virtio::vsock::Vsock;
+use crate::disk::{self, Disk, engine};
 use crate::display::Display;
 use crate::machine::Command;
 use crate::sockets;
@@ -39,17 +41,9 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
-    /// A disk's length is no multiple of a sector.
-    #[error("disk {}: its length of {length} bytes is not a multiple of {SECTOR}; `truncate` it to one", path.display())]
-    Length {
-        /// The file.
-        path: PathBuf,
-        /// Bytes.
-        length: u64,
-    },
-    /// A disk is in use.
-    #[error("disk {}: another machine writes to it", .0.display())]
-    Locked(PathBuf),
+    /// Files that are no disk, or are in use.
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
     /// A socket.
     #[error(transparent)]
     Socket(#[from] sockets::Error),
@@ -98,10 +92,9 @@ impl Host {
     pub fn devices(&self, config: &MachineConfig) -> Result<Vec<Box<dyn Device>>, Error> {
         let mut devices: Vec<Box<dyn Device>> = Vec::new();
         for (index, disk) in config.disks.iter().enumerate() {
-            let file = open_disk(disk)?;
-            let serial = format!("yunju-{index}");
-            let block = Block::new(file, disk.readonly, &serial, self.disks.clone()).map_err(setting_up("a disk"))?;
-            devices.push(Box::new(block));
+            let limit = Limit::new(disk.limit.as_ref()).map_err(setting_up("a disk"))?;
+            let (serial, traffic) = (format!("yunju-{index}"), self.disks.clone());
+            devices.push(Box::new(Block::new(open_disk(disk)?, &serial, limit, traffic, Box::new(engine::best))));
         }
         if let Some(display) = &self.display {
             devices.push(Box::new(Gpu::new(display.clone())));
@@ -158,21 +151,18 @@ impl Host {
     }
 }
 
-/// Opens a disk and keeps others from writing to it, or from reading it while it is written to.
-fn open_disk(disk: &DiskConfig) -> Result<File, Error> {
-    let open = |source| Error::Open { what: "disk", path: disk.path.clone(), source };
-    let file = OpenOptions::new().read(true).write(!disk.readonly).open(&disk.path).map_err(open)?;
-    let length = file.metadata().map_err(open)?.len();
-    if !length.is_multiple_of(SECTOR) || length == 0 {
-        return Err(Error::Length { path: disk.path.clone(), length });
-    }
-    let lock = if disk.readonly { File::try_lock_shared } else { File::try_lock };
-    match lock(&file) {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked(disk.path.clone())),
-        // Some network file systems have no locks.
-        Err(std::fs::TryLockError::Error(_)) => Ok(file),
-    }
+/// Opens the files of a disk and keeps others from writing to them, or from reading the one that is written to.
+fn open_disk(disk: &DiskConfig) -> Result<Disk, Error> {
+    let below = disk.layers.iter().map(|path| (path, false));
+    let open = |(path, writable): (&PathBuf, bool)| {
+        let open = |source| Error::Open { what: "disk", path: path.clone(), source };
+        let file = OpenOptions::new().read(true).write(writable).open(path).map_err(open)?;
+        let name = path.display().to_string();
+        disk::lock(&name, &file, writable)?;
+        Ok((name, file))
+    };
+    let files = below.chain([(&disk.path, !disk.readonly)]).map(open).collect::<Result<_, Error>>()?;
+    Ok(Disk::open(files, !disk.readonly)?)
 }
 
 fn open_serial(

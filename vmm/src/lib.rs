@@ -9,6 +9,7 @@ pub mod bus;
 pub mod config;
 pub mod control;
 pub mod devices;
+pub mod disk;
 pub mod display;
 pub mod event;
 pub mod host;

@@ -21,6 +21,7 @@
 pub mod block;
 pub mod gpu;
 pub mod input;
+pub mod limit;
 pub mod net;
 pub mod queue;
 pub mod rng;
@@ -30,6 +31,7 @@ pub mod transport;
 pub mod vsock;
 pub mod worker;
 
+use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
@@ -85,6 +87,17 @@ pub trait Device: Send {
     /// Source number `index` of the last [`Device::sources`] has `events`.
     fn source_ready(&mut self, _index: usize, _events: PollFlags, _io: &mut Io) -> Result<(), Fault> {
         Ok(())
+    }
+
+    /// The device's thread is about to end, at a pause or reset or after a fault: finishes what is in flight.
+    fn settle(&mut self, _io: &mut Io) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Goes on with an empty file as its topmost layer, and never writes again to what it has written to until now, which
+    /// is durable when this returns. Called while the device does not run. Only disks that the guest can write to can.
+    fn new_layer(&mut self, _file: File) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "only a disk that can be written to takes a new layer"))
     }
 
     /// Back to the state before the driver came.

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use virtio_queue::{QueueOwnedT, QueueT, Reader, Writer};
+use virtio_queue::{DescriptorChain, QueueOwnedT, QueueT, Reader, Writer};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::Fault;
@@ -87,6 +87,19 @@ impl Queue {
     /// A ring index that jumped further than the ring is long is a fault. A chain with an address
     /// outside memory is given back unused, and the one after it taken.
     pub fn pop<'m>(&mut self, memory: &'m GuestMemory) -> Result<Option<Chain<'m>>, Fault> {
+        self.pop_with(memory, |head, chain| {
+            let (reader, writer) = (Reader::new(memory, chain.clone()).ok()?, Writer::new(memory, chain).ok()?);
+            Some(Chain { head, reader, writer })
+        })
+    }
+
+    /// The same for a device that walks the descriptors itself: what `take` makes of the next chain. One of which it
+    /// makes nothing is given back unused.
+    pub fn pop_with<'m, T>(
+        &mut self,
+        memory: &'m GuestMemory,
+        mut take: impl FnMut(u16, DescriptorChain<&'m GuestMemory>) -> Option<T>,
+    ) -> Result<Option<T>, Fault> {
         if !self.ring.ready() {
             return Ok(None);
         }
@@ -95,9 +108,9 @@ impl Queue {
                 return Ok(None);
             };
             let head = chain.head_index();
-            match (Reader::new(memory, chain.clone()), Writer::new(memory, chain)) {
-                (Ok(reader), Ok(writer)) => return Ok(Some(Chain { head, reader, writer })),
-                _ => self.push(head, 0)?,
+            match take(head, chain) {
+                Some(taken) => return Ok(Some(taken)),
+                None => self.push(head, 0)?,
             }
         }
     }

@@ -8,6 +8,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Device, Fault, Interrupt, Io, Queue};
+use crate::event::wait;
 use crate::memory::GuestMemory;
 
 pub const NEXT: u16 = 1;
@@ -168,9 +169,24 @@ impl Driver {
     pub fn request(&mut self, device: &mut dyn Device, queue: usize, readable: &[&[u8]], length: usize) -> Vec<u8> {
         let head = self.send(queue, readable, &[length]);
         device.queue_ready(queue, &mut self.io).unwrap();
-        let (used, _) = self.used(queue).expect("the device answers at once");
-        assert_eq!(used, head);
+        assert_eq!(self.wait_used(device, queue), head);
         self.written(queue, head)
+    }
+
+    /// Lets the device work until it gives a chain back, and returns that one's head.
+    pub fn wait_used(&mut self, device: &mut dyn Device, queue: usize) -> u16 {
+        loop {
+            if let Some((head, _)) = self.used(queue) {
+                return head;
+            }
+            let mut interest = Vec::new();
+            device.sources(&mut interest);
+            assert!(!interest.is_empty(), "the device does not answer and waits for nothing");
+            let ready = wait(&interest).unwrap();
+            for (index, events) in ready.into_iter().enumerate().filter(|(_, events)| !events.is_empty()) {
+                device.source_ready(index, events, &mut self.io).unwrap();
+            }
+        }
     }
 
     /// Lets the device work on a queue.

@@ -1,5 +1,6 @@
 //! Memory-mapped registers, version 2 (virtio 1.2 §4.2.2), and the life of the device behind them.
 
+use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -138,6 +139,15 @@ impl Transport {
             },
             engine => engine,
         };
+    }
+
+    /// See [`Device::new_layer`]. The device is then paused, or idle if it was.
+    pub fn new_layer(&mut self, file: File) -> io::Result<()> {
+        self.pause();
+        match &mut self.engine {
+            Engine::Idle(device) | Engine::Parked(device, _) => device.new_layer(file),
+            Engine::Running(_) | Engine::Lost => Err(io::Error::other("the device is lost")),
+        }
     }
 
     /// The state of a paused or idle device; `None` of a lost one.
@@ -410,14 +420,14 @@ const _: () = assert!(CONFIG < layout::VIRTIO_SLOT_SIZE);
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::block::Block;
+    use super::super::block::raw_for_tests;
     use super::*;
 
     /// Registers of a disk of eight sectors, and the disk's memory.
     fn transport() -> Transport {
         let file = tempfile::tempfile().unwrap();
         file.set_len(4096).unwrap();
-        let block = Block::new(file, false, "disk", Arc::default()).unwrap();
+        let block = raw_for_tests(file);
         let memory = GuestMemory::from_ranges(&[(vm_memory::GuestAddress(0), 1 << 20)]).unwrap();
         let line = EventFd::new(libc::EFD_NONBLOCK).unwrap();
         Transport::new(Box::new(block), Arc::new(memory), line).unwrap()

@@ -38,6 +38,9 @@ impl Worker {
                 // A wait that fails leaves nothing but to end, as after a stop.
                 let _ = wait(&[(borrow(&stopped), PollFlags::IN)]);
             }
+            if let Err(fault) = device.settle(&mut io) {
+                eprintln!("yunju-vmm: virtio {name} did not finish its requests: {fault}");
+            }
             (device, io)
         })?;
         Ok(Self { stop, thread })
