@@ -11,13 +11,14 @@
 //! | `POST /machine/snapshot` with [`SnapshotRequest`] | [`SnapshotInfo`] when all of it is durable; 409 while another one is made, 507 when the disk is full |
 //! | `GET /machine/memory` | [`MemoryInfo`] |
 //! | `POST /machine/balloon` with [`BalloonRequest`] | [`MemoryInfo`]; 409 without a balloon |
+//! | `GET /openapi.json` | this table as OpenAPI |
 //!
 //! A snapshot is written to files that the client has opened: their descriptors come with the request's first
 //! byte (`SCM_RIGHTS`), in this order: the state file, the memory file (both empty, open for reading and writing), then one new
 //! empty layer for each disk that the guest can write to, in the order of the disks. The layers that were written to until
 //! then are the snapshot's and are never written to again; the machine goes on with the new ones. A machine that
-//! ends with its snapshot needs no new layers: then none are sent.
-//! | `GET /openapi.json` | this table as OpenAPI |
+//! ends with its snapshot needs no new layers: then none are sent. A machine that was sent layers may go on with them also when
+//! the snapshot fails: those that are not empty then belong to their disks.
 //!
 //! Every error is a [`Problem`] with a 4xx or 5xx status.
 

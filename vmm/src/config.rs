@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use yunju_protocol::machine::{
-    ByteSize, DiskConfig, DisplayConfig, Endpoint, MachineConfig, NetBackend, NetConfig, RateLimit, SerialConfig,
-    VsockConfig,
+    ByteSize, DiskConfig, DisplayConfig, Endpoint, MachineConfig, NetBackend, NetConfig, RateLimit, RestoreConfig,
+    SerialConfig, VsockConfig,
 };
 
+use crate::snapshot::client::Wanted;
 use crate::{layout, memory};
 
 /// A minimal virtual machine monitor: one process, one machine.
@@ -33,6 +34,34 @@ pub enum Action {
     ///   yunju-vmm run --kernel vmlinux --initrd initrd --cmdline console=ttyS0 --memory 512M --serial stdio
     #[command(verbatim_doc_comment, after_long_help = EXIT_CODES)]
     Run(Box<RunArgs>),
+    /// Take a snapshot of a running machine: a folder that `run --restore` goes on from
+    Snapshot(SnapshotArgs),
+}
+
+/// Flags of `snapshot`.
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    /// The machine's control socket, unix:PATH or fd:N
+    #[arg(long, value_name = "SOCKET")]
+    pub control: Endpoint,
+    /// The snapshot's folder; one that is there already is replaced
+    #[arg(long, value_name = "FOLDER")]
+    pub to: PathBuf,
+    /// End the machine once the snapshot is durable
+    #[arg(long)]
+    pub end: bool,
+    /// Write all of the memory, also of a machine that was restored
+    #[arg(long)]
+    pub whole: bool,
+    /// An empty file that a disk is written to from then on, one for each writable disk, in their order; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub layer: Vec<PathBuf>,
+}
+
+impl From<SnapshotArgs> for Wanted {
+    fn from(args: SnapshotArgs) -> Self {
+        Self { control: args.control, folder: args.to, layers: args.layer, end: args.end, whole: args.whole }
+    }
 }
 
 const EXIT_CODES: &str = "Exit codes:
@@ -97,6 +126,9 @@ struct MachineArgs {
     /// Control API socket, unix:PATH or fd:N
     #[arg(long, value_name = "SOCKET")]
     control: Option<Endpoint>,
+    /// Go on from a snapshot instead of booting; a difference needs the folder of the snapshot it is to
+    #[arg(long, value_name = "FOLDER[,base=FOLDER]", value_parser = parse_restore)]
+    restore: Option<RestoreConfig>,
 }
 
 fn parse_disk(text: &str) -> Result<DiskConfig, String> {
@@ -173,6 +205,18 @@ fn parse_vsock(text: &str) -> Result<VsockConfig, String> {
         .ok_or_else(|| format!("`{text}` is no vsock: write CID,PATH"))
 }
 
+fn parse_restore(text: &str) -> Result<RestoreConfig, String> {
+    let (folder, base) = match text.split_once(",base=") {
+        Some((folder, base)) => (Path::new(folder), Some(Path::new(base))),
+        None => (Path::new(text), None),
+    };
+    if folder == Path::new("") || base == Some(Path::new("")) {
+        return Err(format!("`{text}` is no snapshot: write FOLDER or FOLDER,base=FOLDER"));
+    }
+    let memory = |folder: &Path| folder.join("memory");
+    Ok(RestoreConfig { state: folder.join("state"), memory: memory(folder), base: base.map(memory) })
+}
+
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -224,7 +268,7 @@ impl MachineArgs {
             vsock: self.vsock,
             balloon: false,
             control: self.control,
-            restore: None,
+            restore: self.restore,
         }
     }
 }
@@ -289,7 +333,9 @@ mod tests {
 
     fn parse(flags: &str) -> Result<MachineConfig, String> {
         let words = ["yunju-vmm", "run"].into_iter().chain(flags.split_whitespace());
-        let Action::Run(args) = Cli::try_parse_from(words).map_err(|error| error.to_string())?.action;
+        let Action::Run(args) = Cli::try_parse_from(words).map_err(|error| error.to_string())?.action else {
+            panic!("not `run`")
+        };
         args.into_config().map_err(|error| error.to_string())
     }
 
@@ -297,7 +343,7 @@ mod tests {
     fn flags_and_a_file_describe_the_same_machine() {
         let flags = parse(
             "--kernel k --initrd i --cmdline quiet --disk a,readonly --disk b,bytes=1M,operations=9 --disk t,below=a/x,below=m --memory 1G --cpus 2 --serial stdio \
-             --display unix:/d,800x600 --net stream:fd:5 --mac 52:54:00:00:00:01 --net-limit bytes=2M --vsock 3,/v --control unix:/c",
+             --display unix:/d,800x600 --net stream:fd:5 --mac 52:54:00:00:00:01 --net-limit bytes=2M --vsock 3,/v --control unix:/c --restore /s,base=/b",
         )
         .unwrap();
         let folder = tempfile::tempdir().unwrap();

@@ -1,20 +1,29 @@
 //! The control API: HTTP/1.1 with JSON on a Unix socket (see [`yunju_protocol::control`]).
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use serde::Serialize;
 use utoipa::OpenApi;
-use yunju_protocol::control::{Counters, MachineInfo, MachineState, Problem, ScreenSize};
+use yunju_protocol::control::{
+    Afterwards, Counters, MachineInfo, MachineState, Problem, ScreenSize, SnapshotInfo, SnapshotRequest,
+};
 
 use crate::machine::Command;
+use crate::snapshot::client::MAX_FILES;
+use crate::snapshot::{Files, Order};
 
-/// Longest request that is read; none of ours has a body.
+/// Longest head of a request, and longest body.
 const MAX_REQUEST: usize = 8 << 10;
 /// Connections served at once; more wait.
 const MAX_CONNECTIONS: usize = 16;
@@ -57,27 +66,91 @@ pub fn serve(listener: UnixListener, commands: Sender<Command>, screenshot: Scre
 fn converse(mut stream: UnixStream, commands: &Sender<Command>, screenshot: &Screenshot) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut bytes = Vec::with_capacity(512);
-    let answer = loop {
+    // A machine that ends with its answer waits until this thread is done with it.
+    let (telling, told) = channel();
+    let answer = match receive(&stream)? {
+        Received::Request(request) => respond(request, told, commands, screenshot),
+        Received::Refused(answer) => answer,
+        Received::Nothing => return Ok(()),
+    };
+    let sent = answer.send(&mut stream);
+    drop((stream, telling));
+    sent
+}
+
+struct Request {
+    method: String,
+    path: String,
+    body: Vec<u8>,
+    files: Vec<OwnedFd>,
+}
+
+enum Received {
+    Request(Request),
+    Refused(Answer),
+    /// The client has gone.
+    Nothing,
+}
+
+/// Reads a request and the descriptors that come with it.
+fn receive(stream: &UnixStream) -> io::Result<Received> {
+    let refused = |status, error: &str| Ok(Received::Refused(Answer::problem(status, error)));
+    let (mut bytes, mut files) = (Vec::with_capacity(512), Vec::new());
+    loop {
         let mut headers = [httparse::EMPTY_HEADER; 32];
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(&bytes) {
-            Ok(httparse::Status::Complete(_)) => {
-                let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
-                break respond(method, path, commands, screenshot);
-            }
-            Ok(httparse::Status::Partial) if bytes.len() < MAX_REQUEST => {
-                let mut piece = [0; 512];
-                match stream.read(&mut piece)? {
-                    0 => return Ok(()),
-                    length => bytes.extend_from_slice(&piece[..length]),
+            Ok(httparse::Status::Complete(head)) => {
+                let Some(length) = content_length(request.headers).filter(|length| *length <= MAX_REQUEST) else {
+                    return refused(413, "the request's body is too long");
+                };
+                if bytes.len() >= head + length {
+                    let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
+                    let (method, path) = (method.to_owned(), path.to_owned());
+                    let body = bytes[head..head + length].to_vec();
+                    return Ok(Received::Request(Request { method, path, body, files }));
                 }
             }
-            Ok(httparse::Status::Partial) => break Answer::problem(431, "the request is too long"),
-            Err(error) => break Answer::problem(400, &format!("not an HTTP request: {error}")),
+            Ok(httparse::Status::Partial) if bytes.len() < MAX_REQUEST => {}
+            Ok(httparse::Status::Partial) => return refused(431, "the request is too long"),
+            Err(error) => return refused(400, &format!("not an HTTP request: {error}")),
         }
-    };
-    answer.send(&mut stream)
+        match read(stream, &mut bytes, &mut files) {
+            Ok(0) => return Ok(Received::Nothing),
+            Ok(_) if files.len() <= MAX_FILES => {}
+            Ok(_) => return refused(400, &format!("more than {MAX_FILES} descriptors")),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return refused(400, &error.to_string()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The length of the body; none if it is said in a way that is not understood.
+fn content_length(headers: &[httparse::Header<'_>]) -> Option<usize> {
+    let mut lengths = headers.iter().filter(|header| header.name.eq_ignore_ascii_case("content-length"));
+    match (lengths.next(), lengths.next()) {
+        (None, _) => Some(0),
+        (Some(length), None) => std::str::from_utf8(length.value).ok()?.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// Reads a piece, and takes the descriptors that come with it.
+fn read(stream: &UnixStream, bytes: &mut Vec<u8>, files: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    let mut piece = [0; 512];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message = recvmsg(stream, &mut [IoSliceMut::new(&mut piece)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            files.extend(received);
+        }
+    }
+    if message.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("more than {MAX_FILES} descriptors")));
+    }
+    bytes.extend_from_slice(&piece[..message.bytes]);
+    Ok(message.bytes)
 }
 
 struct Answer {
@@ -104,7 +177,11 @@ impl Answer {
             400 => "Bad Request",
             404 => "Not Found",
             405 => "Method Not Allowed",
+            409 => "Conflict",
+            413 => "Content Too Large",
             431 => "Request Header Fields Too Large",
+            500 => "Internal Server Error",
+            507 => "Insufficient Storage",
             _ => "Service Unavailable",
         };
         let head = format!(
@@ -118,7 +195,8 @@ impl Answer {
     }
 }
 
-fn respond(method: &str, path: &str, commands: &Sender<Command>, screenshot: &Screenshot) -> Answer {
+fn respond(request: Request, told: Receiver<()>, commands: &Sender<Command>, screenshot: &Screenshot) -> Answer {
+    let (method, path) = (request.method.as_str(), request.path.as_str());
     match (method, path) {
         ("GET", "/machine") => ask(commands, Command::Info),
         ("POST", "/machine/pause") => ask(commands, Command::Pause),
@@ -126,6 +204,7 @@ fn respond(method: &str, path: &str, commands: &Sender<Command>, screenshot: &Sc
         ("POST", "/machine/power-button") => tell(commands, Command::PowerButton),
         ("POST", "/machine/kill") => tell(commands, Command::Kill),
         ("GET", "/machine/counters") => ask(commands, Command::Counters),
+        ("POST", "/machine/snapshot") => snapshot(&request.body, request.files, told, commands),
         ("GET", "/machine/screenshot") => match screenshot() {
             Some(body) => Answer { status: 200, content_type: "image/png", body },
             None => Answer::problem(404, "the machine shows no picture"),
@@ -140,6 +219,7 @@ fn respond(method: &str, path: &str, commands: &Sender<Command>, screenshot: &Sc
             | "/machine/kill"
             | "/machine/counters"
             | "/machine/screenshot"
+            | "/machine/snapshot"
             | "/openapi.json",
         ) => Answer::problem(405, &format!("{path} does not know {method}; see /openapi.json")),
         _ => Answer::problem(404, &format!("there is no {path}; see /openapi.json")),
@@ -152,6 +232,52 @@ fn ask<T: Serialize>(commands: &Sender<Command>, command: impl FnOnce(SyncSender
         return ending();
     }
     answer.recv_timeout(PATIENCE).map_or_else(|_| ending(), |value| Answer::json(200, &value))
+}
+
+/// Answers when the snapshot is durable, or is not to be.
+fn snapshot(body: &[u8], files: Vec<OwnedFd>, told: Receiver<()>, commands: &Sender<Command>) -> Answer {
+    let request: SnapshotRequest = match serde_json::from_slice(if body.is_empty() { b"{}" } else { body }) {
+        Ok(request) => request,
+        Err(error) => return Answer::problem(400, &format!("the body is no snapshot request: {error}")),
+    };
+    let files = match empty_files(files) {
+        Ok(files) => files,
+        Err(error) => return Answer::problem(400, &error),
+    };
+    let (reply, answer) = sync_channel(1);
+    if commands.send(Command::Snapshot(Box::new(Order { request, files, reply, told }))).is_err() {
+        return ending();
+    }
+    // It takes as long as the disk takes.
+    match answer.recv() {
+        Ok(Ok(info)) => Answer::json(200, &info),
+        Ok(Err(refusal)) => Answer::problem(refusal.status, &refusal.error),
+        Err(_) => ending(),
+    }
+}
+
+/// The descriptors as what they must be: files that hold nothing and can be written.
+fn empty_files(files: Vec<OwnedFd>) -> Result<Files, String> {
+    let mut checked = Vec::with_capacity(files.len());
+    for (number, file) in files.into_iter().enumerate() {
+        let status = fstat(&file).map_err(|error| format!("descriptor {number}: {error}"))?;
+        let mode = fcntl_getfl(&file).map_err(|error| format!("descriptor {number}: {error}"))? & OFlags::RWMODE;
+        let complaint = match FileType::from_raw_mode(status.st_mode) {
+            FileType::RegularFile if status.st_size != 0 => "is not empty",
+            FileType::RegularFile if mode != OFlags::RDWR => "is not open for reading and writing",
+            FileType::RegularFile => "",
+            _ => "is no regular file",
+        };
+        if !complaint.is_empty() {
+            return Err(format!("descriptor {number} {complaint}; send new files: state, memory, layers"));
+        }
+        checked.push(File::from(file));
+    }
+    let mut checked = checked.into_iter();
+    match (checked.next(), checked.next()) {
+        (Some(state), Some(memory)) => Ok(Files { state, memory, layers: checked.collect() }),
+        _ => Err("a snapshot needs the descriptors of a state file and a memory file with the request".into()),
+    }
 }
 
 fn tell(commands: &Sender<Command>, command: Command) -> Answer {
@@ -176,16 +302,26 @@ fn ending() -> Answer {
         paths::power_button,
         paths::kill,
         paths::screenshot,
+        paths::snapshot,
         paths::counters
     ),
-    components(schemas(MachineInfo, MachineState, ScreenSize, Counters, Problem))
+    components(schemas(
+        MachineInfo,
+        MachineState,
+        ScreenSize,
+        Counters,
+        SnapshotRequest,
+        Afterwards,
+        SnapshotInfo,
+        Problem
+    ))
 )]
 struct Api;
 
 /// Descriptions of the paths for OpenAPI; [`respond`] serves them.
 #[allow(dead_code)]
 mod paths {
-    use super::{Counters, MachineInfo, Problem};
+    use super::{Counters, MachineInfo, Problem, SnapshotInfo, SnapshotRequest};
 
     /// The machine as it is now
     #[utoipa::path(get, path = "/machine", responses((status = 200, body = MachineInfo)))]
@@ -214,6 +350,15 @@ mod paths {
     ))]
     fn screenshot() {}
 
+    /// Write the machine to the files whose descriptors come with the request (SCM_RIGHTS): state, memory, new layers
+    #[utoipa::path(post, path = "/machine/snapshot", request_body = SnapshotRequest, responses(
+        (status = 200, body = SnapshotInfo, description = "all of it is durable"),
+        (status = 400, body = Problem, description = "the descriptors are not those of new files"),
+        (status = 409, body = Problem, description = "another one is being made, or this machine cannot have one"),
+        (status = 507, body = Problem, description = "the disk is full"),
+    ))]
+    fn snapshot() {}
+
     /// What the machine did since it started
     #[utoipa::path(get, path = "/machine/counters", responses((status = 200, body = Counters)))]
     fn counters() {}
@@ -221,7 +366,7 @@ mod paths {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::io::Read;
 
     use super::*;
 

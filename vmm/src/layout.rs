@@ -19,6 +19,8 @@ pub const COMMAND_LINE_SIZE: usize = 2048;
 pub const ACPI: u64 = 0xe_0000;
 /// End of the ACPI tables' space; up to 1 MiB all is reserved.
 pub const ACPI_END: u64 = 0xf_0000;
+/// The page with the generation id (see [`crate::snapshot::generation`]), in the same reserved memory.
+pub const GENERATION: u64 = 0xf_0000;
 /// Where a PC's firmware starts after a reset, the last 16 bytes below 1 MiB.
 pub const RESET_VECTOR: u64 = 0xf_fff0;
 /// Conventional memory ends here; the kernel leaves what is between it and 1 MiB alone.
@@ -57,3 +59,5 @@ pub const POWER_PORT: u64 = 0x600;
 pub const POWER_BUTTON_GSI: u32 = 5;
 /// Line of the first virtio device; the n-th has this plus n.
 pub const VIRTIO_GSI: u32 = 6;
+/// Tells the guest of a new generation id: the first line behind the virtio devices'.
+pub const GENERATION_GSI: u32 = 22;

@@ -2,7 +2,7 @@
 //!
 //! [`config`] says what a machine is made of, [`host`] opens what it stands on, [`machine`] puts it
 //! together and lives its life, [`boot`] is what is there before the first instruction, [`vcpu`] runs
-//! the processors, [`bus`] leads from their exits to the [`devices`].
+//! the processors, [`bus`] leads from their exits to the [`devices`]. A [`snapshot`] is a machine as files.
 
 pub mod boot;
 pub mod bus;
@@ -16,5 +16,7 @@ pub mod host;
 pub mod layout;
 pub mod machine;
 pub mod memory;
+pub mod snapshot;
 pub mod sockets;
 pub mod vcpu;
+pub mod vm;

@@ -3,11 +3,13 @@
 //! Devices outlive a reset, the virtual machine does not: [`Machine::power_on`] makes a new one from
 //! the same memory, with the same interrupt lines.
 
+mod snapshot;
+
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{IoEventAddress, Kvm, VmFd};
@@ -26,7 +28,10 @@ use crate::devices::virtio::transport::{QUEUE_NOTIFY, Transport};
 use crate::host::{self, Host};
 use crate::layout;
 use crate::memory::{self, GuestMemory};
-use crate::vcpu::{Buses, Vcpus};
+use crate::snapshot::memory::Pagemap;
+use crate::snapshot::state::State;
+use crate::snapshot::{Order, Origin, Source, generation};
+use crate::vcpu::{Buses, Vcpu, Vcpus};
 
 /// All that a machine can be told, by the guest or from outside.
 pub enum Command {
@@ -40,6 +45,13 @@ pub enum Command {
     Info(SyncSender<MachineInfo>),
     /// What it did.
     Counters(SyncSender<Counters>),
+    /// Take a snapshot.
+    Snapshot(Box<Order>),
+    /// The snapshot has been written and is durable, or could not be `taken`.
+    SnapshotOver {
+        /// Whether there is one.
+        taken: bool,
+    },
     /// End it at once.
     Kill,
     /// The guest switched itself off.
@@ -54,6 +66,11 @@ impl Command {
     fn is_from_guest(&self) -> bool {
         matches!(self, Self::GuestPowerOff | Self::GuestReset | Self::GuestCrash(_))
     }
+
+    /// Whether it would change a machine that stands still for its last snapshot.
+    fn disturbs(&self) -> bool {
+        matches!(self, Self::PowerButton | Self::Pause(_) | Self::Resume(_))
+    }
 }
 
 /// How a machine ended.
@@ -65,6 +82,8 @@ pub enum Ending {
     Reset,
     /// By request.
     Killed,
+    /// By request, with a snapshot to go on from.
+    Suspended,
     /// It could not go on.
     Crashed(String),
 }
@@ -103,6 +122,9 @@ pub enum Error {
     /// A file or socket of the host.
     #[error(transparent)]
     Host(#[from] host::Error),
+    /// A snapshot to go on from.
+    #[error(transparent)]
+    Snapshot(#[from] crate::snapshot::Error),
     /// Descriptors or threads.
     #[error("setting up the machine: {0}")]
     Io(#[from] io::Error),
@@ -122,7 +144,10 @@ pub struct Machine {
     /// Interrupt lines and where they lead.
     lines: Vec<(EventFd, u32)>,
     power_button: EventFd,
+    /// Tells the guest that it is another copy now.
+    generation_changed: EventFd,
     serial: Serial,
+    cmos: Arc<Mutex<Cmos>>,
     host: Host,
     exits: Vec<Arc<AtomicU64>>,
     commands: Sender<Command>,
@@ -130,12 +155,25 @@ pub struct Machine {
     /// What the guest said just before it was paused: done when it goes on.
     held: Vec<Command>,
     resets: u32,
+    pagemap: Pagemap,
+    /// Numbers of the model-specific registers that are part of a processor's state.
+    msrs: Vec<u32>,
+    /// What memory was when the machine went on from a snapshot; nothing after a reset.
+    origin: Option<Origin>,
+    /// The snapshot to begin as.
+    restored: Option<State>,
+    taking: Option<snapshot::Taking>,
+    /// What has to wait until a snapshot is written.
+    deferred: Vec<Command>,
 }
+
+/// How long a client may take to read the last answer of a machine.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The virtual machine while it is on. Processors end before what they run in.
 struct Running {
     vcpus: Vcpus,
-    _vm: VmFd,
+    vm: VmFd,
     since: Instant,
     paused: bool,
 }
@@ -143,7 +181,9 @@ struct Running {
 impl Machine {
     /// Puts a machine together. The guest's own commands go to `commands`.
     pub fn new(config: MachineConfig, commands: Sender<Command>) -> Result<Self, Error> {
-        let kvm = open_kvm()?;
+        let kvm_fd = open_kvm()?;
+        let msrs = kvm_fd.get_msr_index_list().map_err(kvm("listing model-specific registers"))?.as_slice().to_vec();
+        let source = config.restore.as_ref().map(Source::open).transpose()?;
         let memory = Arc::new(memory::allocate(config.memory)?);
         let (mut ports, mut registers) = (Bus::default(), Bus::default());
         let mut lines = Vec::new();
@@ -156,7 +196,9 @@ impl Machine {
         let (host, serial) = Host::open(&config, line(layout::SERIAL_GSI)?, &commands)?;
         let power_button = line(layout::POWER_BUTTON_GSI)?;
         ports.insert(layout::SERIAL_PORT, 8, Arc::new(Mutex::new(serial.clone())));
-        ports.insert(layout::CMOS_PORT, 2, Arc::new(Mutex::new(Cmos::default())));
+        let generation_changed = line(layout::GENERATION_GSI)?;
+        let cmos = Arc::new(Mutex::new(Cmos::default()));
+        ports.insert(layout::CMOS_PORT, 2, cmos.clone());
         ports.insert(layout::I8042_PORT, 5, Arc::new(Mutex::new(I8042(commands.clone()))));
         ports.insert(layout::POWER_PORT, 3, Arc::new(Mutex::new(Power(commands.clone()))));
 
@@ -170,22 +212,34 @@ impl Machine {
         }
         let exits = (0..config.cpus).map(|_| Arc::default()).collect();
         let buses = Arc::new(Buses { ports, registers });
-        Ok(Self {
+        let mut machine = Self {
             config,
-            kvm,
+            kvm: kvm_fd,
             memory,
             buses,
             transports,
             lines,
             power_button,
+            generation_changed,
             serial,
+            cmos,
             host,
             exits,
             commands,
             running: None,
             held: Vec::new(),
             resets: 0,
-        })
+            pagemap: Pagemap::open()?,
+            msrs,
+            origin: None,
+            restored: None,
+            taking: None,
+            deferred: Vec::new(),
+        };
+        if let Some(source) = source {
+            machine.adopt(source)?;
+        }
+        Ok(machine)
     }
 
     /// Makes the virtual machine, loads the kernel and lets the processors run.
@@ -195,21 +249,22 @@ impl Machine {
         // At most `layout::VIRTIO_SLOTS`.
         let rsdp = acpi::write(&self.memory, self.config.cpus, self.transports.len() as u32)?;
         let initrd = self.config.initrd.as_deref();
+        generation::renew(&self.memory)?;
         let entry = kernel::load(&self.memory, &self.config.kernel, initrd, &self.config.cmdline, rsdp)?;
         let mut vcpus = Vec::new();
         for id in 0..self.config.cpus {
-            let vcpu = vm.create_vcpu(id.into()).map_err(kvm("creating a processor"))?;
+            let fd = vm.create_vcpu(id.into()).map_err(kvm("creating a processor"))?;
             let cpuid = cpu::cpuid(&self.kvm, id, self.config.cpus)?;
-            vcpu.set_cpuid2(&cpuid).map_err(kvm("setting CPUID"))?;
-            cpu::set_firmware_state(&vcpu)?;
+            fd.set_cpuid2(&cpuid).map_err(kvm("setting CPUID"))?;
+            cpu::set_firmware_state(&fd)?;
             if id == 0 {
-                cpu::set_boot_registers(&vcpu, entry)?;
+                cpu::set_boot_registers(&fd, entry)?;
             }
-            vcpus.push(vcpu);
+            vcpus.push(Vcpu { fd, cpuid });
         }
         let vcpus = Vcpus::start(vcpus, &self.buses, &self.commands, &self.exits)?;
         vcpus.resume();
-        self.running = Some(Running { vcpus, _vm: vm, since: Instant::now(), paused: false });
+        self.running = Some(Running { vcpus, vm, since: Instant::now(), paused: false });
         Ok(())
     }
 
@@ -272,6 +327,15 @@ impl Machine {
         self.running.as_ref().is_some_and(|running| running.paused)
     }
 
+    /// Whether it stands still for its last snapshot.
+    fn is_ending(&self) -> bool {
+        self.taking.as_ref().is_some_and(|taking| taking.ends)
+    }
+
+    fn cmos(&self) -> MutexGuard<'_, Cmos> {
+        self.cmos.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// As if switched off and on: memory is empty, devices are as new.
     fn reset(&mut self, commands: &Receiver<Command>) -> Result<(), Error> {
         self.running = None;
@@ -280,24 +344,24 @@ impl Machine {
         others.into_iter().for_each(|command| drop(self.commands.send(command)));
         self.transports.iter().for_each(|transport| lock(transport).reset());
         self.serial.reset()?;
-        for region in self.memory.iter() {
-            // SAFETY: the region is a private anonymous mapping that no processor or device uses now; dropping
-            // its pages makes it read as zeros.
-            if unsafe { libc::madvise(region.as_ptr().cast(), region.len() as usize, libc::MADV_DONTNEED) } != 0 {
-                return Err(io::Error::last_os_error().into());
-            }
-        }
+        // Also where a snapshot's files were.
+        memory::clear(&self.memory, true)?;
+        self.origin = None;
         self.resets += 1;
         self.power_on()
     }
 
     /// Powers the machine on and obeys commands until it ends. `reboot`: a guest may restart itself.
     pub fn run(mut self, commands: &Receiver<Command>, reboot: bool) -> Result<Ending, Error> {
-        self.power_on()?;
+        match self.restored.take() {
+            Some(state) => self.go_on(state)?,
+            None => self.power_on()?,
+        }
         // The machine holds a sender itself, so that there is always a next command.
         while let Ok(command) = commands.recv() {
             match command {
                 command if command.is_from_guest() && self.is_paused() => self.held.push(command),
+                command if command.disturbs() && self.is_ending() => self.deferred.push(command),
                 Command::PowerButton => self.power_button.write(1)?,
                 Command::Pause(reply) => {
                     self.pause();
@@ -309,6 +373,12 @@ impl Machine {
                 }
                 Command::Info(reply) => answer(&reply, self.info()),
                 Command::Counters(reply) => answer(&reply, self.counters()),
+                Command::Snapshot(order) => self.snapshot(*order, commands),
+                Command::SnapshotOver { taken } => {
+                    if self.snapshot_over(taken) {
+                        return Ok(Ending::Suspended);
+                    }
+                }
                 Command::Kill => return Ok(Ending::Killed),
                 Command::GuestPowerOff => return Ok(Ending::PoweredOff),
                 Command::GuestReset if reboot => self.reset(commands)?,

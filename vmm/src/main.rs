@@ -5,8 +5,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::{io, mem, ptr, thread};
 
 use clap::Parser;
-use yunju_vmm::config::{Action, Cli, RunArgs};
+use yunju_vmm::config::{Action, Cli, RunArgs, SnapshotArgs};
 use yunju_vmm::machine::{Command, Ending, Machine};
+use yunju_vmm::snapshot::client;
 use yunju_vmm::{control, sockets};
 
 fn main() -> ExitCode {
@@ -23,13 +24,17 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let Action::Run(args) = cli.action;
+    let args = match cli.action {
+        Action::Run(args) => args,
+        Action::Snapshot(args) => return take_snapshot(args),
+    };
     match run(*args) {
         Ok(ending) => {
             let (text, code) = match ending {
                 Ending::PoweredOff => ("powered off by the guest".to_owned(), 0),
                 Ending::Reset => ("restarted by the guest".to_owned(), 0),
                 Ending::Killed => ("ended by request".to_owned(), 0),
+                Ending::Suspended => ("suspended".to_owned(), 0),
                 Ending::Crashed(reason) => (format!("guest crashed: {reason}"), 3),
             };
             eprintln!("yunju-vmm: machine ended: {text}");
@@ -42,6 +47,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// Asks a machine for a snapshot; what is known of it goes to standard output.
+fn take_snapshot(args: SnapshotArgs) -> ExitCode {
+    let taken = client::take(&args.into()).map_err(|error| error.to_string());
+    match taken.and_then(|info| serde_json::to_string(&info).map_err(|error| error.to_string())) {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(reason) => {
+            eprintln!("yunju-vmm: error: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Builds and runs the machine. The error is an exit code and one line that says why.
 fn run(args: RunArgs) -> Result<Ending, (u8, String)> {
     let reboot = !args.no_reboot;
@@ -50,6 +70,7 @@ fn run(args: RunArgs) -> Result<Ending, (u8, String)> {
 
     let (commands, receiver) = channel();
     // Before any other thread exists, so that all have the signals blocked.
+    ignore_full_files();
     obey_signals(commands.clone()).map_err(|error| failed(&error))?;
     let control = config.control.clone();
     let machine = Machine::new(config, commands.clone()).map_err(|error| failed(&error))?;
@@ -59,6 +80,12 @@ fn run(args: RunArgs) -> Result<Ending, (u8, String)> {
         control::serve(listener, commands, screenshot).map_err(|error| failed(&error))?;
     }
     machine.run(&receiver, reboot).map_err(|error| failed(&error))
+}
+
+/// A file that may not grow is an error of the write, not the end of the machine.
+fn ignore_full_files() {
+    // SAFETY: ignoring a signal runs no code.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// SIGTERM and SIGINT press the power button; the second one ends the machine.

@@ -4,7 +4,7 @@ use std::io;
 use std::ptr;
 
 use vm_memory::mmap::{FromRangesError, MmapRegion};
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
 use yunju_protocol::machine::ByteSize;
 
 use crate::layout;
@@ -53,6 +53,36 @@ pub fn allocate(size: ByteSize) -> Result<GuestMemory, Error> {
     GuestMemory::from_regions(regions).map_err(|error| Error::Layout(FromRangesError::from(error)))
 }
 
+/// Makes memory as it was when it was reserved: zeros that take no room, and of no file. `huge`: in huge pages
+/// where the host can. Nothing may use guest memory meanwhile.
+pub fn clear(memory: &GuestMemory, huge: bool) -> io::Result<()> {
+    for region in memory.iter() {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        let (start, length) = (region.as_ptr().cast(), region.len() as usize);
+        // SAFETY: replaces a mapping that is this region's alone by one just like it; the caller promises that nobody
+        // looks at it meanwhile.
+        unsafe {
+            if libc::mmap(start, length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
+            advise(start, length, huge);
+        }
+    }
+    Ok(())
+}
+
+/// # Safety
+/// The bytes are a mapping of guest memory.
+unsafe fn advise(start: *mut libc::c_void, length: usize, huge: bool) {
+    // SAFETY: advice that leaves what is there as it is.
+    unsafe {
+        // Huge pages are a matter of speed: a kernel without them may refuse.
+        libc::madvise(start, length, if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE });
+        // A core dump of the monitor must not contain a person's memory.
+        libc::madvise(start, length, libc::MADV_DONTDUMP);
+    }
+}
+
 /// Maps `length` bytes, a multiple of the page size, on a huge page boundary: maps more and gives the ends back.
 fn map(length: usize) -> io::Result<MmapRegion> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -72,17 +102,14 @@ fn map(length: usize) -> io::Result<MmapRegion> {
             libc::munmap(start, before);
         }
         libc::munmap(aligned.add(length), HUGE_PAGE - before);
-        // Huge pages are a matter of speed: a kernel without them may refuse.
-        libc::madvise(aligned, length, libc::MADV_HUGEPAGE);
-        // A core dump of the monitor must not contain a person's memory.
-        libc::madvise(aligned, length, libc::MADV_DONTDUMP);
+        advise(aligned, length, true);
         MmapRegion::build_raw(aligned.cast(), length, protection, flags).map_err(io::Error::other)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion};
+    use vm_memory::Bytes;
 
     use super::*;
 

@@ -1,5 +1,7 @@
 //! Virtual processors: one thread each, the run loop and its exits, and the gate that holds them all.
 
+pub mod state;
+
 use std::io;
 use std::os::unix::thread::JoinHandleExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,9 +10,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use kvm_bindings::CpuId;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
+use self::state::VcpuState;
 use crate::bus::Bus;
 use crate::machine::Command;
 
@@ -46,9 +50,13 @@ impl Gate {
         self.changed.notify_all();
     }
 
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     /// Called by a processor's thread: waits while held. False when it must leave.
     fn pass(&self) -> bool {
-        if !self.closed.load(Ordering::SeqCst) {
+        if !self.is_closed() {
             return true;
         }
         let mut state = self.lock();
@@ -70,16 +78,26 @@ pub struct Buses {
     pub registers: Bus,
 }
 
+/// A processor and what it was made to claim that it is.
+pub struct Vcpu {
+    /// The processor.
+    pub fd: VcpuFd,
+    /// Its CPUID table as it was set: KVM tells another one back.
+    pub cpuid: CpuId,
+}
+
 /// All processors of a running machine.
 pub struct Vcpus {
     gate: Arc<Gate>,
     threads: Vec<JoinHandle<()>>,
+    /// Each belongs to its thread while the gate is open, and to nobody while it is closed.
+    vcpus: Vec<Arc<Mutex<Vcpu>>>,
 }
 
 impl Vcpus {
     /// Starts a thread for each processor, held. `exits` counts each one's exits to this process.
     pub fn start(
-        vcpus: Vec<VcpuFd>,
+        vcpus: Vec<Vcpu>,
         buses: &Arc<Buses>,
         commands: &Sender<Command>,
         exits: &[Arc<AtomicU64>],
@@ -91,12 +109,13 @@ impl Vcpus {
             phase: Mutex::new((Phase::Hold, 0)),
             changed: Condvar::new(),
         });
-        let mut started = Self { gate, threads: Vec::new() };
-        for (index, (vcpu, exits)) in vcpus.into_iter().zip(exits).enumerate() {
+        let vcpus: Vec<_> = vcpus.into_iter().map(|vcpu| Arc::new(Mutex::new(vcpu))).collect();
+        let mut started = Self { gate, threads: Vec::new(), vcpus };
+        for (index, (vcpu, exits)) in started.vcpus.iter().cloned().zip(exits).enumerate() {
             let (gate, buses) = (started.gate.clone(), buses.clone());
             let (commands, exits) = (commands.clone(), exits.clone());
             let thread = thread::Builder::new().name(format!("vcpu{index}")).stack_size(STACK).spawn(move || {
-                if let Err(reason) = run(vcpu, &gate, &buses, &exits) {
+                if let Err(reason) = run(&vcpu, &gate, &buses, &exits) {
                     // Without a receiver the machine is ending already.
                     let _ = commands.send(Command::GuestCrash(format!("processor {index}: {reason}")));
                 }
@@ -116,6 +135,11 @@ impl Vcpus {
             state = self.gate.lock();
             state = self.gate.changed.wait_timeout(state, KICK_AGAIN).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// The state of each processor, with the model-specific registers `msrs`. They must be paused.
+    pub fn save(&self, msrs: &[u32]) -> Result<Vec<VcpuState>, state::Error> {
+        self.vcpus.iter().map(|vcpu| VcpuState::save(&lock(vcpu), msrs)).collect()
     }
 
     /// Lets the processors run. Idempotent.
@@ -145,32 +169,51 @@ impl Drop for Vcpus {
     }
 }
 
+fn lock(vcpu: &Mutex<Vcpu>) -> MutexGuard<'_, Vcpu> {
+    vcpu.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs a processor until it must leave, or tells why it cannot go on.
-fn run(mut vcpu: VcpuFd, gate: &Gate, buses: &Buses, exits: &AtomicU64) -> Result<(), String> {
+fn run(vcpu: &Mutex<Vcpu>, gate: &Gate, buses: &Buses, exits: &AtomicU64) -> Result<(), String> {
     while gate.pass() {
-        let exit = match vcpu.run() {
-            Ok(exit) => exit,
-            // A kick; or a processor that was just started and must be entered again.
-            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => continue,
-            Err(error) => return Err(format!("KVM cannot run it: {error}")),
-        };
-        exits.fetch_add(1, Ordering::Relaxed);
-        match exit {
-            VcpuExit::IoIn(port, data) => buses.ports.read(port.into(), data),
-            VcpuExit::IoOut(port, data) => buses.ports.write(port.into(), data),
-            VcpuExit::MmioRead(address, data) => buses.registers.read(address, data),
-            VcpuExit::MmioWrite(address, data) => buses.registers.write(address, data),
-            VcpuExit::Shutdown => return Err("triple fault".into()),
-            VcpuExit::InternalError => {
-                let at = vcpu.get_regs().map_or(0, |registers| registers.rip);
-                return Err(format!("this host's KVM cannot run the instruction at {at:#x}"));
-            }
-            VcpuExit::FailEntry(reason, cpu) => {
-                return Err(format!("the hardware refused to enter the guest: {reason:#x} on CPU {cpu}"));
-            }
-            VcpuExit::Intr | VcpuExit::Hlt => {}
-            other => return Err(format!("unexpected exit {other:?}")),
+        let vcpu = &mut lock(vcpu).fd;
+        while !gate.is_closed() {
+            step(vcpu, buses, exits)?;
         }
+        // KVM completes an instruction that left the guest at the next entry only: until then registers are
+        // those of its middle. An entry that ends before the guest's next instruction does that.
+        vcpu.set_kvm_immediate_exit(1);
+        while step(vcpu, buses, exits)? {}
+        vcpu.set_kvm_immediate_exit(0);
     }
     Ok(())
+}
+
+/// Enters the guest once and serves its exit; false if there was none.
+fn step(vcpu: &mut VcpuFd, buses: &Buses, exits: &AtomicU64) -> Result<bool, String> {
+    let exit = match vcpu.run() {
+        Ok(exit) => exit,
+        // A kick; or a processor that was just started and must be entered again.
+        Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return Ok(false),
+        Err(error) => return Err(format!("KVM cannot run it: {error}")),
+    };
+    exits.fetch_add(1, Ordering::Relaxed);
+    match exit {
+        VcpuExit::IoIn(port, data) => buses.ports.read(port.into(), data),
+        VcpuExit::IoOut(port, data) => buses.ports.write(port.into(), data),
+        VcpuExit::MmioRead(address, data) => buses.registers.read(address, data),
+        VcpuExit::MmioWrite(address, data) => buses.registers.write(address, data),
+        VcpuExit::Shutdown => return Err("triple fault".into()),
+        VcpuExit::InternalError => {
+            let at = vcpu.get_regs().map_or(0, |registers| registers.rip);
+            return Err(format!("this host's KVM cannot run the instruction at {at:#x}"));
+        }
+        VcpuExit::FailEntry(reason, cpu) => {
+            return Err(format!("the hardware refused to enter the guest: {reason:#x} on CPU {cpu}"));
+        }
+        VcpuExit::Intr => return Ok(false),
+        VcpuExit::Hlt => {}
+        other => return Err(format!("unexpected exit {other:?}")),
+    }
+    Ok(true)
 }

@@ -16,6 +16,8 @@ pub mod acpi;
 #[cfg(not(test))]
 mod boot;
 #[cfg(not(test))]
+pub mod clock;
+#[cfg(not(test))]
 pub mod cpu;
 #[cfg(not(test))]
 pub mod interrupt;

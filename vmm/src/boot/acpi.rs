@@ -1,5 +1,5 @@
 //! ACPI tables (ACPI 6.5, hardware-reduced profile): processors, interrupt controllers, one
-//! `LNRO0005` for each virtio device, power button and power-off.
+//! `LNRO0005` for each virtio device, power button and power-off, the generation id.
 
 use acpi_tables::Aml;
 use acpi_tables::aml;
@@ -104,7 +104,7 @@ fn dsdt(virtio_devices: u32) -> Vec<u8> {
     }
     serial(&mut code);
     clock(&mut code);
-    power_button(&mut code);
+    events(&mut code);
     let mut table = Sdt::new(*b"DSDT", 36, 6, OEM, TABLE, REVISION);
     table.append_slice(&code);
     table.as_slice().to_vec()
@@ -148,22 +148,37 @@ fn clock(code: &mut Vec<u8>) {
     aml::Scope::new("\\_SB_".into(), vec![&device]).to_aml_bytes(code);
 }
 
-/// A control-method power button (§4.8.3.1) pressed by an event device (§5.6.9).
-fn power_button(code: &mut Vec<u8>) {
+/// A control-method power button (§4.8.3.1), the generation id ("Virtual Machine Generation ID", Microsoft 2018; Linux
+/// binds to `VMGENCTR`), and the event device (§5.6.9) that tells which of them has news.
+fn events(code: &mut Vec<u8>) {
     let hid = aml::EISAName::new("PNP0C0C");
     let hid = aml::Name::new("_HID".into(), &hid);
     let button = aml::Device::new("PWRB".into(), vec![&hid]);
 
-    let line = aml::Interrupt::new(true, true, false, false, layout::POWER_BUTTON_GSI);
-    let resources = aml::ResourceTemplate::new(vec![&line]);
-    let event_hid = aml::Name::new("_HID".into(), &"ACPI0013");
-    let event_uid = aml::Name::new("_UID".into(), &aml::ZERO);
+    let hid = aml::Name::new("_HID".into(), &"YUNJ0001");
+    let ids = aml::Package::new(vec![&"VM_Gen_Counter", &"VMGENCTR"]);
+    let cid = aml::Name::new("_CID".into(), &ids);
+    let ddn = aml::Name::new("_DDN".into(), &"VM_Gen_Counter");
+    // Lower and upper half.
+    let place = layout::GENERATION as u32;
+    let address = aml::Package::new(vec![&place, &aml::ZERO]);
+    let address = aml::Name::new("ADDR".into(), &address);
+    let generation = aml::Device::new("VGEN".into(), vec![&hid, &cid, &ddn, &address]);
+
+    let line = |gsi| aml::Interrupt::new(true, true, false, false, gsi);
+    let lines = [line(layout::POWER_BUTTON_GSI), line(layout::GENERATION_GSI)];
+    let resources = aml::ResourceTemplate::new(vec![&lines[0], &lines[1]]);
+    let hid = aml::Name::new("_HID".into(), &"ACPI0013");
+    let uid = aml::Name::new("_UID".into(), &aml::ZERO);
     let crs = aml::Name::new("_CRS".into(), &resources);
-    let path = aml::Path::new("\\_SB_.PWRB");
-    let pressed = aml::Notify::new(&path, &0x80u8);
-    let event = aml::Method::new("_EVT".into(), 1, true, vec![&pressed]);
-    let events = aml::Device::new("GED_".into(), vec![&event_hid, &event_uid, &crs, &event]);
-    aml::Scope::new("\\_SB_".into(), vec![&button, &events]).to_aml_bytes(code);
+    let (button_path, generation_path) = (aml::Path::new("\\_SB_.PWRB"), aml::Path::new("\\_SB_.VGEN"));
+    let (pressed, renewed) = (aml::Notify::new(&button_path, &0x80u8), aml::Notify::new(&generation_path, &0x80u8));
+    let (which, generation_gsi) = (aml::Arg(0), layout::GENERATION_GSI as u8);
+    let is_generation = aml::Equal::new(&which, &generation_gsi);
+    let (renewed, pressed) = (aml::If::new(&is_generation, vec![&renewed]), aml::Else::new(vec![&pressed]));
+    let event = aml::Method::new("_EVT".into(), 1, true, vec![&renewed, &pressed]);
+    let events = aml::Device::new("GED_".into(), vec![&hid, &uid, &crs, &event]);
+    aml::Scope::new("\\_SB_".into(), vec![&button, &generation, &events]).to_aml_bytes(code);
 }
 
 #[cfg(test)]
@@ -199,5 +214,6 @@ mod tests {
         assert_eq!(&dsdt[..4], b"DSDT");
         let nodes = dsdt.windows(8).filter(|window| window == b"LNRO0005").count();
         assert_eq!(nodes, layout::VIRTIO_SLOTS as usize);
+        assert!(dsdt.windows(8).any(|window| window == b"VMGENCTR"));
     }
 }

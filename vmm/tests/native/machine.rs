@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
+use yunju_protocol::control::SnapshotInfo;
+use yunju_protocol::machine::Endpoint;
+use yunju_vmm::snapshot::client::{self, Wanted};
 
 use crate::viewer::Viewer;
 
@@ -269,6 +272,13 @@ impl Machine {
         let httparse::Status::Complete(head) = parsed else { panic!("half an answer") };
         let code = answer.code.expect("a complete answer has a status");
         (code, bytes.split_off(head))
+    }
+
+    /// Takes a snapshot, as the command does.
+    pub fn snapshot(&self, to: &Path, end: bool, whole: bool) -> Result<SnapshotInfo, client::Error> {
+        eventually(|| self.path("control.sock").exists().then_some(()), || "no control socket".into());
+        let control = Endpoint::Unix(self.path("control.sock"));
+        client::take(&Wanted { control, folder: to.to_owned(), layers: Vec::new(), end, whole })
     }
 
     /// What a GET of the control API answers.

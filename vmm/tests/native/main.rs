@@ -7,5 +7,6 @@ mod hostile;
 mod lifecycle;
 mod machine;
 mod screen;
+mod snapshot;
 mod usage;
 mod viewer;

@@ -100,6 +100,11 @@ pub trait Device: Send {
         Err(io::Error::new(io::ErrorKind::Unsupported, "only a disk that can be written to takes a new layer"))
     }
 
+    /// Makes durable what was written. Called while the device does not run.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Back to the state before the driver came.
     fn reset(&mut self) {}
 

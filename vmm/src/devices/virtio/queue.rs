@@ -37,6 +37,11 @@ impl Interrupt {
         self.line.write(1)
     }
 
+    /// Interrupts again for what is in the register.
+    pub fn repeat(&self) -> io::Result<()> {
+        self.line.write(1)
+    }
+
     /// The `InterruptStatus` register.
     pub fn status(&self) -> u32 {
         self.status.load(Ordering::SeqCst)

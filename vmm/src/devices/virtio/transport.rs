@@ -119,6 +119,11 @@ impl Transport {
         &self.kicks
     }
 
+    /// Which device it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Stops the device between two pieces of work. Idempotent.
     pub fn pause(&mut self) {
         self.engine = match std::mem::replace(&mut self.engine, Engine::Lost) {
@@ -146,6 +151,15 @@ impl Transport {
         self.pause();
         match &mut self.engine {
             Engine::Idle(device) | Engine::Parked(device, _) => device.new_layer(file),
+            Engine::Running(_) | Engine::Lost => Err(io::Error::other("the device is lost")),
+        }
+    }
+
+    /// See [`Device::flush`]. The device is then paused, or idle if it was.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.pause();
+        match &mut self.engine {
+            Engine::Idle(device) | Engine::Parked(device, _) => device.flush(),
             Engine::Running(_) | Engine::Lost => Err(io::Error::other("the device is lost")),
         }
     }
@@ -192,6 +206,10 @@ impl Transport {
                 }
                 engine => engine,
             };
+        }
+        // The interrupt may have been on its way. One too many tells a driver nothing; one too few, nothing for ever.
+        if state.interrupt_status != 0 {
+            self.interrupt.repeat().map_err(|error| StateError(error.to_string()))?;
         }
         Ok(())
     }

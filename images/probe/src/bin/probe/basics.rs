@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use guest::clock::Clock;
 use guest::params::BootParams;
 use guest::virtio::block::{Disk, SECTOR};
 use guest::{cpu, interrupt, port, println, smp};
@@ -27,23 +28,11 @@ pub fn hello(params: &BootParams) -> Outcome {
     clock()
 }
 
-/// kvmclock (Documentation/virt/kvm/x86/msr.rst) counts nanoseconds.
 fn clock() -> Outcome {
-    const SYSTEM_TIME: u32 = 0x4b56_4d01;
-    let page = guest::memory::zeroed(4096, 4096);
-    // SAFETY: the page is given to the clock for ever.
-    unsafe { cpu::write_msr(SYSTEM_TIME, page.as_ptr() as u64 | 1) };
-    let time = || {
-        let read = |at: usize| u64::from_le_bytes(core::array::from_fn(|i| core::hint::black_box(page[at + i])));
-        let shift = page[28] as i8;
-        let passed = cpu::ticks().wrapping_sub(read(8));
-        let scaled = if shift < 0 { passed >> -shift } else { passed << shift };
-        let multiplier = read(24) as u32;
-        read(16).wrapping_add(((u128::from(scaled) * u128::from(multiplier)) >> 32) as u64)
-    };
-    let before = time();
+    let clock = Clock::start();
+    let before = clock.now();
     interrupt::sleep(10);
-    let passed = time().wrapping_sub(before);
+    let passed = clock.now().wrapping_sub(before);
     println!("kvmclock: 10 ms are {} us", passed / 1000);
     ensure!((9_000_000..2_000_000_000).contains(&passed), "10 ms are {passed} ns by kvmclock");
     Ok(())

@@ -11,6 +11,7 @@ mod gpu;
 mod hostile;
 mod input;
 mod interrupts;
+mod life;
 mod net;
 mod rng;
 mod serial;
@@ -75,6 +76,7 @@ const TESTS: &[(&str, Test)] = &[
     ("triplefault", basics::triple_fault),
     ("power-button", basics::power_button),
     ("smp", basics::smp),
+    ("life", life::live),
     ("echo", serial::echo),
     ("rtc", firmware::clock),
     ("acpi", firmware::acpi),

@@ -197,6 +197,10 @@ impl Device for Block {
         self.disk.add_layer(file).map_err(io::Error::other)
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        if self.disk.is_writable() { self.flush_now() } else { Ok(()) }
+    }
+
     fn reset(&mut self) {
         // After a fault in `settle` something may be left; the engine, which waits for its operations, is gone.
         self.job = None;
