@@ -142,6 +142,9 @@ pub struct MemoryInfo {
     pub reported: u64,
     /// What it occupies now that is this machine's alone.
     pub private: u64,
+    /// What it could do without, as the guest said when this was last asked; absent until it has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available: Option<u64>,
 }
 
 /// Why a request was not carried out.

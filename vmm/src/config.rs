@@ -123,6 +123,9 @@ struct MachineArgs {
     /// Vsock: the guest's context id and the socket on the host
     #[arg(long, value_name = "CID,PATH", value_parser = parse_vsock)]
     vsock: Option<VsockConfig>,
+    /// A balloon, through which the guest gives memory back
+    #[arg(long)]
+    balloon: bool,
     /// Control API socket, unix:PATH or fd:N
     #[arg(long, value_name = "SOCKET")]
     control: Option<Endpoint>,
@@ -266,7 +269,7 @@ impl MachineArgs {
             display: self.display,
             net: self.net.map(|backend| NetConfig { backend, mac: self.mac, limit: self.net_limit }),
             vsock: self.vsock,
-            balloon: false,
+            balloon: self.balloon,
             control: self.control,
             restore: self.restore,
         }
@@ -290,10 +293,10 @@ fn check(config: &MachineConfig) -> Result<(), Error> {
         config.cmdline.len() < layout::COMMAND_LINE_SIZE && !config.cmdline.contains('\0'),
         format!("cmdline: must be at most {} bytes without a zero byte", layout::COMMAND_LINE_SIZE - 1),
     )?;
-    let used = config.disks.len() + 6;
+    let used = config.disks.len() + 7;
     limit(
         used <= layout::VIRTIO_SLOTS as usize,
-        format!("{} disks: at most {} fit", config.disks.len(), layout::VIRTIO_SLOTS - 6),
+        format!("{} disks: at most {} fit", config.disks.len(), layout::VIRTIO_SLOTS - 7),
     )?;
     let limits = config.disks.iter().map(|disk| &disk.limit).chain(config.net.as_ref().map(|net| &net.limit)).flatten();
     for rate in limits {
@@ -343,7 +346,7 @@ mod tests {
     fn flags_and_a_file_describe_the_same_machine() {
         let flags = parse(
             "--kernel k --initrd i --cmdline quiet --disk a,readonly --disk b,bytes=1M,operations=9 --disk t,below=a/x,below=m --memory 1G --cpus 2 --serial stdio \
-             --display unix:/d,800x600 --net stream:fd:5 --mac 52:54:00:00:00:01 --net-limit bytes=2M --vsock 3,/v --control unix:/c --restore /s,base=/b",
+             --display unix:/d,800x600 --net stream:fd:5 --mac 52:54:00:00:00:01 --net-limit bytes=2M --vsock 3,/v --balloon --control unix:/c --restore /s,base=/b",
         )
         .unwrap();
         let folder = tempfile::tempdir().unwrap();

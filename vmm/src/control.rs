@@ -14,9 +14,11 @@ use std::time::Duration;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
 use yunju_protocol::control::{
-    Afterwards, Counters, MachineInfo, MachineState, Problem, ScreenSize, SnapshotInfo, SnapshotRequest,
+    Afterwards, BalloonRequest, Counters, MachineInfo, MachineState, MemoryInfo, Problem, ScreenSize, SnapshotInfo,
+    SnapshotRequest,
 };
 
 use crate::machine::Command;
@@ -153,6 +155,11 @@ fn read(stream: &UnixStream, bytes: &mut Vec<u8>, files: &mut Vec<OwnedFd>) -> i
     Ok(message.bytes)
 }
 
+/// What a body says.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Answer> {
+    serde_json::from_slice(body).map_err(|error| Answer::problem(400, &format!("the body: {error}")))
+}
+
 struct Answer {
     status: u16,
     content_type: &'static str,
@@ -205,6 +212,14 @@ fn respond(request: Request, told: Receiver<()>, commands: &Sender<Command>, scr
         ("POST", "/machine/kill") => tell(commands, Command::Kill),
         ("GET", "/machine/counters") => ask(commands, Command::Counters),
         ("POST", "/machine/snapshot") => snapshot(&request.body, request.files, told, commands),
+        ("GET", "/machine/memory") => match put(commands, Command::Memory) {
+            Some(info) => memory(info),
+            None => ending(),
+        },
+        ("POST", "/machine/balloon") => match parse(&request.body) {
+            Ok(request) => balloon(&request, commands),
+            Err(answer) => answer,
+        },
         ("GET", "/machine/screenshot") => match screenshot() {
             Some(body) => Answer { status: 200, content_type: "image/png", body },
             None => Answer::problem(404, "the machine shows no picture"),
@@ -218,6 +233,8 @@ fn respond(request: Request, told: Receiver<()>, commands: &Sender<Command>, scr
             | "/machine/power-button"
             | "/machine/kill"
             | "/machine/counters"
+            | "/machine/memory"
+            | "/machine/balloon"
             | "/machine/screenshot"
             | "/machine/snapshot"
             | "/openapi.json",
@@ -227,11 +244,29 @@ fn respond(request: Request, told: Receiver<()>, commands: &Sender<Command>, scr
 }
 
 fn ask<T: Serialize>(commands: &Sender<Command>, command: impl FnOnce(SyncSender<T>) -> Command) -> Answer {
+    put(commands, command).map_or_else(ending, |value| Answer::json(200, &value))
+}
+
+/// Asks the machine and waits for what it says; `None` if it is ending.
+fn put<T>(commands: &Sender<Command>, command: impl FnOnce(SyncSender<T>) -> Command) -> Option<T> {
     let (reply, answer) = sync_channel(1);
-    if commands.send(command(reply)).is_err() {
-        return ending();
+    commands.send(command(reply)).ok()?;
+    answer.recv_timeout(PATIENCE).ok()
+}
+
+fn balloon(request: &BalloonRequest, commands: &Sender<Command>) -> Answer {
+    match put(commands, |reply| Command::Balloon(request.size, reply)) {
+        Some(Some(info)) => memory(info),
+        Some(None) => Answer::problem(409, "the machine has no balloon: start it with one"),
+        None => ending(),
     }
-    answer.recv_timeout(PATIENCE).map_or_else(|_| ending(), |value| Answer::json(200, &value))
+}
+
+fn memory(info: io::Result<MemoryInfo>) -> Answer {
+    match info {
+        Ok(info) => Answer::json(200, &info),
+        Err(error) => Answer::problem(500, &format!("counting the guest's pages: {error}")),
+    }
 }
 
 /// Answers when the snapshot is durable, or is not to be.
@@ -303,6 +338,8 @@ fn ending() -> Answer {
         paths::kill,
         paths::screenshot,
         paths::snapshot,
+        paths::memory,
+        paths::balloon,
         paths::counters
     ),
     components(schemas(
@@ -313,6 +350,8 @@ fn ending() -> Answer {
         SnapshotRequest,
         Afterwards,
         SnapshotInfo,
+        MemoryInfo,
+        BalloonRequest,
         Problem
     ))
 )]
@@ -321,7 +360,7 @@ struct Api;
 /// Descriptions of the paths for OpenAPI; [`respond`] serves them.
 #[allow(dead_code)]
 mod paths {
-    use super::{Counters, MachineInfo, Problem, SnapshotInfo, SnapshotRequest};
+    use super::{BalloonRequest, Counters, MachineInfo, MemoryInfo, Problem, SnapshotInfo, SnapshotRequest};
 
     /// The machine as it is now
     #[utoipa::path(get, path = "/machine", responses((status = 200, body = MachineInfo)))]
@@ -362,6 +401,17 @@ mod paths {
     /// What the machine did since it started
     #[utoipa::path(get, path = "/machine/counters", responses((status = 200, body = Counters)))]
     fn counters() {}
+
+    /// What the guest's memory takes of the host's
+    #[utoipa::path(get, path = "/machine/memory", responses((status = 200, body = MemoryInfo)))]
+    fn memory() {}
+
+    /// Ask the guest to do without some of its memory
+    #[utoipa::path(post, path = "/machine/balloon", request_body = BalloonRequest, responses(
+        (status = 200, body = MemoryInfo),
+        (status = 409, body = Problem, description = "the machine has no balloon"),
+    ))]
+    fn balloon() {}
 }
 
 #[cfg(test)]
@@ -377,8 +427,16 @@ mod tests {
         serve(UnixListener::bind(&path).unwrap(), sender, Arc::new(|| None)).unwrap();
         thread::spawn(move || {
             while let Ok(command) = receiver.recv() {
-                if let Command::Counters(reply) = command {
-                    reply.send(Counters { frames: 7, ..Counters::default() }).unwrap();
+                match command {
+                    Command::Counters(reply) => reply.send(Counters { frames: 7, ..Counters::default() }).unwrap(),
+                    Command::Memory(reply) => {
+                        reply.send(Ok(MemoryInfo { private: 5, ..MemoryInfo::default() })).unwrap();
+                    }
+                    Command::Balloon(balloon_target, reply) => {
+                        let info = MemoryInfo { balloon_target, ..MemoryInfo::default() };
+                        reply.send((balloon_target != 13).then_some(Ok(info))).unwrap();
+                    }
+                    _ => {}
                 }
             }
         });
@@ -396,6 +454,15 @@ mod tests {
             ("POST /machine/kill HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "202 Accepted", "{}"),
             ("GET /machine/screenshot HTTP/1.1\r\n\r\n", "404 Not Found", "no picture"),
             ("GET /machine/kill HTTP/1.1\r\n\r\n", "405", "does not know GET"),
+            ("GET /machine/memory HTTP/1.1\r\n\r\n", "200 OK", "\"private\":5"),
+            (
+                "POST /machine/balloon HTTP/1.1\r\ncontent-length: 12\r\n\r\n{\"size\":900}",
+                "200 OK",
+                "\"balloon_target\":900",
+            ),
+            ("POST /machine/balloon HTTP/1.1\r\nContent-Length: 11\r\n\r\n{\"size\":13}", "409", "no balloon"),
+            ("POST /machine/balloon HTTP/1.1\r\nContent-Length: 11\r\n\r\n{\"seize\":1}", "400", "seize"),
+            ("POST /machine/balloon HTTP/1.1\r\n\r\n{\"size\":1}", "400", "the body"),
             ("GET /etc/passwd HTTP/1.1\r\n\r\n", "404", "there is no /etc/passwd"),
             ("GET /openapi.json HTTP/1.1\r\n\r\n", "200", "power-button"),
             ("\x16\x03\x01 hello\r\n\r\n", "400", "not an HTTP request"),

@@ -16,6 +16,7 @@ use crate::control::Screenshot;
 use crate::devices::serial::Serial;
 use crate::devices::serial::backend::{self, Outbox, Output, RawTerminal};
 use crate::devices::virtio::Device;
+use crate::devices::virtio::balloon::{self, Balloon};
 use crate::devices::virtio::block::{self, Block};
 use crate::devices::virtio::gpu::Gpu;
 use crate::devices::virtio::input::Input;
@@ -69,6 +70,7 @@ pub struct Host {
     display: Option<Arc<Display>>,
     disks: Arc<block::Traffic>,
     net: Arc<net::Traffic>,
+    balloon: Option<Arc<balloon::Control>>,
     _terminal: Option<RawTerminal>,
 }
 
@@ -85,7 +87,8 @@ impl Host {
             None => None,
         };
         let (serial, terminal) = open_serial(&config.serial, line, commands)?;
-        Ok((Self { display, disks: Arc::default(), net: Arc::default(), _terminal: terminal }, serial))
+        let balloon = config.balloon.then(balloon::Control::new).transpose().map_err(setting_up("the balloon"))?;
+        Ok((Self { display, disks: Arc::default(), net: Arc::default(), balloon, _terminal: terminal }, serial))
     }
 
     /// Makes the devices, in the order of their slots.
@@ -109,7 +112,13 @@ impl Host {
             let socket = vsock.socket.clone();
             devices.push(Box::new(Vsock::new(vsock.cid, socket).map_err(setting_up("the vsock"))?));
         }
+        devices.extend(self.balloon.clone().map(|control| -> Box<dyn Device> { Box::new(Balloon::new(control)) }));
         Ok(devices)
+    }
+
+    /// The balloon, if there is one.
+    pub fn balloon(&self) -> Option<&balloon::Control> {
+        self.balloon.as_deref()
     }
 
     fn network(&self, config: &NetConfig) -> Result<Net, Error> {

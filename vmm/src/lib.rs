@@ -16,6 +16,7 @@ pub mod host;
 pub mod layout;
 pub mod machine;
 pub mod memory;
+pub mod reclaim;
 pub mod snapshot;
 pub mod sockets;
 pub mod vcpu;

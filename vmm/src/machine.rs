@@ -15,7 +15,7 @@ use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{IoEventAddress, Kvm, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
-use yunju_protocol::control::{Counters, MachineInfo, MachineState, ScreenSize};
+use yunju_protocol::control::{Counters, MachineInfo, MachineState, MemoryInfo, ScreenSize};
 use yunju_protocol::machine::MachineConfig;
 
 use crate::boot::{acpi, cpu, kernel};
@@ -28,7 +28,7 @@ use crate::devices::virtio::transport::{QUEUE_NOTIFY, Transport};
 use crate::host::{self, Host};
 use crate::layout;
 use crate::memory::{self, GuestMemory};
-use crate::snapshot::memory::Pagemap;
+use crate::snapshot::memory::{PAGE, Pagemap};
 use crate::snapshot::state::State;
 use crate::snapshot::{Order, Origin, Source, generation};
 use crate::vcpu::{Buses, Vcpu, Vcpus};
@@ -52,6 +52,10 @@ pub enum Command {
         /// Whether there is one.
         taken: bool,
     },
+    /// What its memory takes of the host's.
+    Memory(SyncSender<io::Result<MemoryInfo>>),
+    /// Ask the guest to do without so many bytes; `None` if there is no balloon.
+    Balloon(u64, SyncSender<Option<io::Result<MemoryInfo>>>),
     /// End it at once.
     Kill,
     /// The guest switched itself off.
@@ -379,6 +383,11 @@ impl Machine {
                         return Ok(Ending::Suspended);
                     }
                 }
+                Command::Memory(reply) => answer(&reply, self.memory_info()),
+                Command::Balloon(size, reply) => {
+                    let balloon = self.host.balloon().map(|balloon| balloon.resize(size.min(self.config.memory.0)));
+                    answer(&reply, balloon.map(|()| self.memory_info()));
+                }
                 Command::Kill => return Ok(Ending::Killed),
                 Command::GuestPowerOff => return Ok(Ending::PoweredOff),
                 Command::GuestReset if reboot => self.reset(commands)?,
@@ -407,6 +416,19 @@ impl Machine {
             vcpu_exits: self.exits.iter().map(|exits| exits.load(Ordering::Relaxed)).collect(),
             ..self.host.counters()
         }
+    }
+
+    fn memory_info(&self) -> io::Result<MemoryInfo> {
+        let private = self.pagemap.own(&self.memory)?.iter().map(|extent| extent.count * PAGE).sum();
+        let (size, balloon) = (self.config.memory.0, self.host.balloon());
+        Ok(MemoryInfo {
+            size,
+            balloon_target: balloon.map_or(0, |balloon| balloon.target()),
+            balloon: balloon.map_or(0, |balloon| balloon.actual().min(size)),
+            reported: balloon.map_or(0, |balloon| balloon.reported()),
+            private,
+            available: balloon.and_then(|balloon| balloon.available()).map(|bytes| bytes.min(size)),
+        })
     }
 
     /// The machine's host side, for those who serve its sockets.

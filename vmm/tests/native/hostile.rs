@@ -44,6 +44,16 @@ fn hostile_queues_and_registers_of_network_and_sockets_cost_only_their_device() 
 }
 
 #[test]
+fn hostile_queues_and_registers_of_the_balloon_cost_only_memory_of_the_guest() {
+    let mut machine = Machine::boot("test=hostile").balloon().control().start();
+    for device in ["device 4 ", "device 5 "] {
+        let line = machine.expect("survived");
+        assert!(line.starts_with(device), "{line}");
+    }
+    machine.succeeds();
+}
+
+#[test]
 fn gpu_commands_that_make_no_sense_are_refused_and_the_screen_goes_on() {
     let mut machine = Machine::boot("test=hostile-gpu").display(640, 480).start();
     let mut viewer = machine.viewer();

@@ -138,6 +138,11 @@ impl Plan {
         self
     }
 
+    /// A balloon.
+    pub fn balloon(self) -> Self {
+        self.args(["--balloon"])
+    }
+
     pub fn start(mut self) -> Machine {
         self.command.args(["--memory", self.memory]);
         let piped = self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -262,8 +267,15 @@ impl Machine {
 
     /// One request to the control API: status and body.
     pub fn request(&self, method: &str, path: &str) -> (u16, Vec<u8>) {
+        self.request_with(method, path, "")
+    }
+
+    /// The same with a body.
+    pub fn request_with(&self, method: &str, path: &str, body: &str) -> (u16, Vec<u8>) {
         let mut stream = connect(&self.path("control.sock"));
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: machine\r\n\r\n").expect("the request is taken");
+        let length = body.len();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: machine\r\nContent-Length: {length}\r\n\r\n{body}")
+            .expect("the request is taken");
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).expect("an answer");
         let mut headers = [httparse::EMPTY_HEADER; 16];

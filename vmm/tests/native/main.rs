@@ -1,6 +1,7 @@
 //! The VMM on the `/dev/kvm` of this computer, with the probe guests of `images/probe`: real drivers,
 //! real interrupts, real ends. See `images/probe/README.md` for what each probe test does.
 
+mod balloon;
 mod boot;
 mod devices;
 mod hostile;

@@ -1,5 +1,6 @@
 //! Virtio over MMIO (virtio 1.2 §4.2): finding devices and bringing them up.
 
+pub mod balloon;
 pub mod block;
 pub mod gpu;
 pub mod input;
@@ -66,6 +67,7 @@ pub mod kind {
     pub const NET: u32 = 1;
     pub const BLOCK: u32 = 2;
     pub const RNG: u32 = 4;
+    pub const BALLOON: u32 = 5;
     pub const GPU: u32 = 16;
     pub const INPUT: u32 = 18;
     pub const VSOCK: u32 = 19;

@@ -18,6 +18,7 @@
 //!
 //! A device sees guest memory only through the [`Io`] it is handed while it runs.
 
+pub mod balloon;
 pub mod block;
 pub mod gpu;
 pub mod input;
@@ -51,6 +52,8 @@ pub enum Kind {
     Block = 2,
     /// §5.4
     Entropy = 4,
+    /// §5.5
+    Balloon = 5,
     /// §5.7
     Gpu = 16,
     /// §5.8
@@ -163,6 +166,8 @@ pub enum Fault {
 /// The state of any device: plain data that round-trips.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeviceState {
+    /// See [`balloon`].
+    Balloon(balloon::State),
     /// See [`block`].
     Block(block::State),
     /// See [`gpu`].

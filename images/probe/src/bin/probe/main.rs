@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+mod balloon;
 mod basics;
 mod block;
 mod firmware;
@@ -88,6 +89,7 @@ const TESTS: &[(&str, Test)] = &[
     ("gpu", gpu::pictures),
     ("input", input::events),
     ("vsock", vsock::both_ways),
+    ("balloon", balloon::give_back),
     ("hostile", hostile::queues),
     ("hostile-gpu", hostile::gpu::commands),
     ("hostile-ports", hostile::ports::everything),

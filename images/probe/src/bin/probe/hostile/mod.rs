@@ -6,6 +6,7 @@ mod queue;
 mod registers;
 
 use guest::params::BootParams;
+use guest::virtio::balloon::Balloon;
 use guest::virtio::block::{Disk, SECTOR};
 use guest::virtio::gpu::Gpu;
 use guest::virtio::input::Input;
@@ -49,6 +50,7 @@ fn queue_count(kind: u32) -> u16 {
     match kind {
         kind::NET | kind::GPU | kind::INPUT => 2,
         kind::VSOCK => 3,
+        kind::BALLOON => 5,
         _ => 1,
     }
 }
@@ -69,6 +71,7 @@ fn works(transport: Transport, kind: u32) -> Outcome {
             let length = Rng::open()?.fill(&mut [0; 16])?;
             ensure!(length == 16, "{length} random bytes");
         }
+        kind::BALLOON => Balloon::open()?.inflate(0x10_0000 / 4096, 1)?,
         kind::NET => Net::open()?.send(&[0xff; 60])?,
         kind::GPU => ensure!(Gpu::open()?.preferred_size()?.is_some(), "the screen is off"),
         kind::INPUT => Input::open(nth)?.set_led(0, false)?,
