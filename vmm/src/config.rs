@@ -12,6 +12,7 @@ use yunju_protocol::machine::{
     SerialConfig, VsockConfig,
 };
 
+use crate::disk::command::DiskAction;
 use crate::snapshot::client::Wanted;
 use crate::{layout, memory};
 
@@ -36,6 +37,9 @@ pub enum Action {
     Run(Box<RunArgs>),
     /// Take a snapshot of a running machine: a folder that `run --restore` goes on from
     Snapshot(SnapshotArgs),
+    /// Make, look at and join the files of disks
+    #[command(subcommand)]
+    Disk(DiskAction),
 }
 
 /// Flags of `snapshot`.

@@ -131,7 +131,8 @@ impl Host {
             Some(text) => net::parse_mac(text)?,
             None => net::random_mac().map_err(&failed)?,
         };
-        Net::new(backend, mac, self.net.clone()).map_err(failed)
+        let limit = Limit::new(config.limit.as_ref()).map_err(&failed)?;
+        Ok(Net::new(backend, mac, self.net.clone()).map_err(failed)?.with_limit(limit))
     }
 
     /// Takes pictures of the screen.

@@ -8,7 +8,7 @@ use clap::Parser;
 use yunju_vmm::config::{Action, Cli, RunArgs, SnapshotArgs};
 use yunju_vmm::machine::{Command, Ending, Machine};
 use yunju_vmm::snapshot::client;
-use yunju_vmm::{control, sockets};
+use yunju_vmm::{control, disk, sockets};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -27,6 +27,15 @@ fn main() -> ExitCode {
     let args = match cli.action {
         Action::Run(args) => args,
         Action::Snapshot(args) => return take_snapshot(args),
+        Action::Disk(action) => {
+            return match disk::command::run(action) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("yunju-vmm: error: {error}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
     };
     match run(*args) {
         Ok(ending) => {

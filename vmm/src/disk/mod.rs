@@ -14,8 +14,10 @@
 //!   layer gets a block only as a whole, a write of a part being merged with what was there before ([`Disk::must_merge`]).
 
 mod bitmap;
+pub mod command;
 pub mod engine;
 mod header;
+pub mod tools;
 
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
@@ -111,6 +113,9 @@ pub enum Error {
         /// What it does with it.
         what: &'static str,
     },
+    /// A raw file among those to be merged.
+    #[error("only two layers can be merged; flatten a chain with a raw file")]
+    NotLayers,
     /// No file was given.
     #[error("a disk needs at least one file")]
     Empty,
@@ -389,12 +394,17 @@ pub fn create(file: &File, name: &str, length: u64, parent: Parent) -> Result<He
     if !is_length(length) {
         return Err(Error::Size(length));
     }
-    let uuid = Uuid::random().map_err(io("naming it"))?;
-    let header = Header { length, uuid, parent };
+    let header = Header { length, uuid: Uuid::random().map_err(io("naming it"))?, parent };
+    create_as(file, name, &header)?;
+    Ok(header)
+}
+
+/// Makes an empty file the layer that a header describes, durably.
+fn create_as(file: &File, name: &str, header: &Header) -> Result<(), Error> {
+    let io = |what| failed(name, what);
     file.set_len(header.file_length()).map_err(io("making it as long as the disk"))?;
     file.write_all_at(&header.encode(), 0).map_err(io("writing its header"))?;
-    file.sync_all().map_err(io("writing its header"))?;
-    Ok(header)
+    file.sync_all().map_err(io("writing its header"))
 }
 
 /// Keeps others from writing to a file, and if it is to be written to, from reading it, for as long as it is open.

@@ -102,6 +102,18 @@ impl Plan {
         self
     }
 
+    /// A disk that is a new layer `name` on these files in `path("")`, bottom first.
+    pub fn layered_disk(mut self, name: &str, below: &[&str]) -> Self {
+        let mut files = vec!["disk", "create", name, "--on"];
+        files.extend(below);
+        let output = refused(self.folder.path(), &files);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut option = self.path(name).display().to_string();
+        below.iter().for_each(|file| option += &format!(",below={}", self.path(file).display()));
+        self.command.arg("--disk").arg(option);
+        self
+    }
+
     /// A read-only disk with these bytes.
     pub fn readonly_disk(mut self, name: &str, bytes: &[u8]) -> Self {
         let path = self.path(name);
@@ -307,6 +319,14 @@ impl Machine {
         let (status, body) = self.request(method, path);
         assert!((200..300).contains(&status), "{method} {path}: {status} {}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).expect("the answer is what it is said to be")
+    }
+}
+
+impl Machine {
+    /// Ends the process at once, whatever it is doing, as a crash would.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("the process is ours");
+        self.child.wait().expect("the process is ours");
     }
 }
 

@@ -4,6 +4,7 @@
 mod balloon;
 mod boot;
 mod devices;
+mod disks;
 mod hostile;
 mod lifecycle;
 mod machine;

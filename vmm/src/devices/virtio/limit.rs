@@ -61,11 +61,12 @@ impl Limit {
     pub fn allows(&mut self) -> io::Result<bool> {
         let now = Instant::now();
         let wait = self.meters().map(|meter| meter.wait(now)).max().unwrap_or_default();
-        self.armed = !wait.is_zero();
-        if self.armed {
-            self.timer.reset(wait, None).map_err(io::Error::from)?;
+        if wait.is_zero() {
+            return Ok(true);
         }
-        Ok(!self.armed)
+        self.timer.reset(wait, None).map_err(io::Error::from)?;
+        self.armed = true;
+        Ok(false)
     }
 
     /// A request of `bytes` was begun.
@@ -79,7 +80,12 @@ impl Limit {
         }
     }
 
-    /// A descriptor that becomes readable when a request may be begun, if one was refused. Ask [`Limit::allows`] again then.
+    /// All that was refused is about to ask again.
+    pub fn ask_again(&mut self) {
+        self.armed = false;
+    }
+
+    /// A descriptor that becomes readable when a request may be begun, from when one was refused until [`Limit::ask_again`].
     pub fn source(&self) -> Option<BorrowedFd<'_>> {
         // SAFETY: the descriptor stays open for as long as the timer, which `self` holds.
         self.armed.then(|| unsafe { BorrowedFd::borrow_raw(self.timer.as_raw_fd()) })
@@ -133,6 +139,8 @@ mod tests {
         assert!(begun >= 100, "{begun} of 100 at once");
         let source = limit.source().unwrap();
         crate::event::wait(&[(source, rustix::event::PollFlags::IN)]).unwrap();
+        limit.ask_again();
         assert!(limit.allows().unwrap());
+        assert!(limit.source().is_none());
     }
 }

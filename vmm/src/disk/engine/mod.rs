@@ -1,18 +1,20 @@
 //! Carries operations on files out.
 //!
-//! [`Device`](crate::devices::virtio::block::Block)s start many operations and learn of each one's end. All that changes a
+//! A [`Block`](crate::devices::virtio::block::Block) device starts many operations and learn of each one's end. All that changes a
 //! disk's files while a machine runs goes this way.
 
 mod sync;
+mod uring;
 
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use crate::memory::GuestMemory;
 
 pub use self::sync::Sync;
+pub use self::uring::Uring;
 
 /// What is done to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +51,7 @@ pub struct Op {
     pub file: Arc<File>,
     /// Where.
     pub place: u64,
-    /// How many bytes; those of the pieces if it has any.
+    /// How many bytes: those of the pieces if it has any, which are together less than 2 GiB.
     pub length: u64,
     /// From or to where.
     pub pieces: Pieces,
@@ -72,9 +74,16 @@ pub trait Engine: Send {
     }
 }
 
-/// The best engine that this kernel lets us have.
+/// The best engine that this kernel lets us have: a kernel may be old, or forbid rings to this process or to all.
 pub fn best() -> Box<dyn Engine> {
-    Box::new(Sync::default())
+    static TOLD: Once = Once::new();
+    match Uring::new() {
+        Ok(ring) => Box::new(ring),
+        Err(error) => {
+            TOLD.call_once(|| eprintln!("yunju-vmm: no io_uring for disks: {error}; their requests go one by one"));
+            Box::new(Sync::default())
+        }
+    }
 }
 
 impl Pieces {

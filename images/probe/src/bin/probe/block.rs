@@ -106,6 +106,20 @@ fn in_flight(disk: &mut Disk, expected: &[u8]) -> Outcome {
     Ok(())
 }
 
+/// Writes for ever: in round n sector n (a part of a block) and block 128 + n, then a flush, all filled with n.
+pub fn write_and_flush(_: &BootParams) -> Outcome {
+    let mut disk = Disk::open(0).during("disk")?;
+    let block = memory::zeroed(8 * SECTOR, 4096);
+    for round in 0..disk.sectors() / 8 - 128 {
+        block.fill(round as u8 | 1);
+        disk.write(round, &block[..SECTOR]).during("write a sector")?;
+        disk.write((128 + round) * 8, block).during("write a block")?;
+        disk.flush().during("flush")?;
+        println!("FLUSHED {round}");
+    }
+    Ok(())
+}
+
 /// A read-only disk can be read and nothing else.
 pub fn read_only(_: &BootParams) -> Outcome {
     let mut disk = Disk::open(0).during("disk")?;

@@ -84,6 +84,7 @@ const TESTS: &[(&str, Test)] = &[
     ("irq", interrupts::ping_pong),
     ("blk", block::read_write),
     ("blk-ro", block::read_only),
+    ("blk-flush", block::write_and_flush),
     ("net", net::echo),
     ("rng", rng::differs),
     ("gpu", gpu::pictures),

@@ -180,6 +180,9 @@ impl Device for Block {
     }
 
     fn source_ready(&mut self, _index: usize, _events: PollFlags, io: &mut Io) -> Result<(), Fault> {
+        if let Some(limit) = &mut self.limit {
+            limit.ask_again();
+        }
         self.work(io)
     }
 

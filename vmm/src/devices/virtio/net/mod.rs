@@ -26,6 +26,7 @@ use rustix::event::PollFlags;
 use serde::{Deserialize, Serialize};
 
 use self::backend::{MAX_FRAME, MIN_FRAME};
+use super::limit::Limit;
 use super::{ConfigSpace, Device, DeviceState, Fault, Io, Kind, StateError};
 
 pub use self::backend::Backend;
@@ -72,6 +73,9 @@ pub struct Net {
     starved: bool,
     /// Frames wait for the backend to take them.
     blocked: bool,
+    limit: Option<Limit>,
+    /// Frames of either direction wait for the limit's timer.
+    delayed: bool,
     /// A restored driver has not been told yet that its link has changed.
     announce: bool,
 }
@@ -86,8 +90,37 @@ pub struct State {
 impl Net {
     /// An interface with the address `mac`.
     pub fn new(backend: Backend, mac: [u8; 6], traffic: Arc<Traffic>) -> io::Result<Self> {
-        let config = Arc::new(Mutex::new(configuration(mac)));
-        Ok(Self { backend: Some(backend), config, traffic, starved: false, blocked: false, announce: false })
+        let (backend, config) = (Some(backend), Arc::new(Mutex::new(configuration(mac))));
+        let (starved, blocked, delayed, announce) = (false, false, false, false);
+        Ok(Self { backend, config, traffic, starved, blocked, limit: None, delayed, announce })
+    }
+
+    /// The same with a limit.
+    pub fn with_limit(self, limit: Option<Limit>) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Whether another frame may pass now; if not, both directions go on when the limit's timer says so.
+    fn may_pass(limit: &mut Option<Limit>, delayed: &mut bool) -> io::Result<bool> {
+        let may = limit.as_mut().map_or(Ok(true), Limit::allows)?;
+        *delayed |= !may;
+        Ok(may)
+    }
+
+    fn passed(limit: &mut Option<Limit>, length: usize) {
+        if let Some(limit) = limit {
+            limit.charge(length as u64);
+        }
+    }
+
+    /// Goes on in both directions after a delay.
+    fn go_on(&mut self, io: &mut Io) -> Result<(), Fault> {
+        self.delayed = false;
+        if let Some(limit) = &mut self.limit {
+            limit.ask_again();
+        }
+        self.transmit(io)?;
+        self.receive(io)
     }
 
     /// Hands frames of the backend to the driver.
@@ -97,7 +130,7 @@ impl Net {
             let Some(Backend(carrier)) = &mut self.backend else {
                 return Ok(());
             };
-            if self.starved {
+            if self.starved || self.delayed {
                 return Ok(());
             }
             match carrier.fill() {
@@ -119,6 +152,9 @@ impl Net {
         let mut delivered = false;
         self.starved = false;
         while let Some(frame) = carrier.frame() {
+            if !Self::may_pass(&mut self.limit, &mut self.delayed)? {
+                break;
+            }
             let Some(mut chain) = queue.pop(&memory)? else {
                 self.starved = true;
                 break;
@@ -133,6 +169,7 @@ impl Net {
                 // The frame is lost, and the chain, which is too short for any frame or for this one, is not kept.
                 0
             };
+            Self::passed(&mut self.limit, frame.len());
             carrier.consume();
             queue.push(chain.head, written)?;
             delivered = true;
@@ -146,10 +183,14 @@ impl Net {
         let mut taken = false;
         loop {
             let queue = &mut io.queues[TX];
-            let mut empty = false;
+            let mut rest = false;
             while self.backend.as_ref().is_none_or(|Backend(carrier)| carrier.has_room()) {
+                if !Self::may_pass(&mut self.limit, &mut self.delayed)? {
+                    rest = true;
+                    break;
+                }
                 let Some(mut chain) = queue.pop(&memory)? else {
-                    empty = true;
+                    rest = true;
                     break;
                 };
                 let length = chain.reader.available_bytes().saturating_sub(HEADER);
@@ -161,6 +202,7 @@ impl Net {
                     carrier.enqueue(&mut frame, length)?;
                     self.traffic.sent.fetch_add(length as u64, Ordering::Relaxed);
                 }
+                Self::passed(&mut self.limit, length);
                 queue.push(chain.head, 0)?;
                 taken = true;
             }
@@ -169,7 +211,7 @@ impl Net {
                 Some(Err(error)) => self.disconnect(&error, io)?,
                 None => {}
             }
-            if self.blocked || empty {
+            if self.blocked || rest {
                 break;
             }
         }
@@ -223,6 +265,9 @@ impl Device for Net {
         if std::mem::take(&mut self.announce) {
             io.interrupt.config_changed()?;
         }
+        if self.delayed {
+            return self.go_on(io);
+        }
         match index {
             // Buffers that nothing waits for stay in their queue.
             RX if self.starved => self.receive(io),
@@ -232,11 +277,12 @@ impl Device for Net {
     }
 
     fn sources<'a>(&'a self, interest: &mut Vec<(BorrowedFd<'a>, PollFlags)>) {
+        interest.extend(self.limit.as_ref().and_then(Limit::source).map(|timer| (timer, PollFlags::IN)));
         let Some(Backend(carrier)) = &self.backend else {
             return;
         };
         let mut flags = PollFlags::empty();
-        flags.set(PollFlags::IN, !self.starved);
+        flags.set(PollFlags::IN, !self.starved && !self.delayed);
         flags.set(PollFlags::OUT, self.blocked);
         // A descriptor waited for with no flags would still report a hang-up, again and again.
         if !flags.is_empty() {
@@ -245,6 +291,9 @@ impl Device for Net {
     }
 
     fn source_ready(&mut self, _index: usize, events: PollFlags, io: &mut Io) -> Result<(), Fault> {
+        if self.delayed {
+            return self.go_on(io);
+        }
         if self.blocked && events.intersects(PollFlags::OUT | PollFlags::HUP | PollFlags::ERR) {
             self.transmit(io)?;
         }
@@ -256,7 +305,7 @@ impl Device for Net {
 
     fn reset(&mut self) {
         // What the backend holds stays: half a frame on a stream must be followed by its other half.
-        self.starved = false;
+        (self.starved, self.delayed) = (false, false);
     }
 
     fn save(&self) -> DeviceState {

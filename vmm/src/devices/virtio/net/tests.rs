@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use rustix::event::{PollFd, Timespec, poll};
+use yunju_protocol::machine::RateLimit;
 
 use super::super::testing::{Driver, MEMORY};
 use super::*;
@@ -454,6 +455,34 @@ proptest! {
         }
         for frame in frames {
             prop_assert_eq!(lab.received(), Some(frame));
+        }
+    }
+}
+
+#[test]
+fn a_limited_link_carries_a_seconds_worth_at_once_and_the_rest_in_time_both_ways() {
+    let rate = RateLimit { operations: Some(50), bytes: None };
+    for direction in [TX, RX] {
+        let mut lab = lab();
+        lab.net = lab.net.with_limit(Limit::new(Some(&rate)).unwrap());
+        let start = Instant::now();
+        let sent = frame(7, 100);
+        for _ in 0..60 {
+            match direction {
+                TX => drop(lab.transmit(&sent)),
+                _ => {
+                    lab.offer(2000);
+                    lab.peer.write_all(&framed(&sent)).unwrap();
+                }
+            }
+        }
+        for _ in 0..60 {
+            lab.driver.wait_used(&mut lab.net, direction);
+        }
+        // Fifty at once, ten at fifty a second; no more than that is promised to be held back.
+        assert!(start.elapsed() >= Duration::from_millis(150), "{:?}", start.elapsed());
+        if direction == TX {
+            assert_eq!(lab.arrived(), vec![sent; 60]);
         }
     }
 }

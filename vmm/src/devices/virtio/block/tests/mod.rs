@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 
+use yunju_protocol::machine::{ByteSize, RateLimit};
+
 use super::super::testing::{Driver, MEMORY, WRITE};
 use super::*;
 use crate::disk::engine;
@@ -111,6 +113,26 @@ fn the_serial_number_is_cut_and_unknown_requests_are_unsupported() {
     assert_eq!((&answer[..20], answer[20]), (&b"a-serial-number-that"[..], S_OK));
     assert_eq!(driver.request(&mut disk, 0, &[&header(99, 0)], 1), [S_UNSUPP]);
     assert_eq!(driver.request(&mut disk, 0, &[&[1, 2, 3]], 1), [S_IOERR]);
+}
+
+#[test]
+fn a_limited_disk_serves_a_seconds_worth_at_once_and_the_rest_in_time() {
+    let operations = RateLimit { operations: Some(50), bytes: None };
+    let bytes = RateLimit { operations: None, bytes: Some(ByteSize(50 << 10)) };
+    for rate in [operations, bytes] {
+        let (mut disk, _) = disk(&pattern(16), false);
+        disk.limit = Limit::new(Some(&rate)).unwrap();
+        let mut driver = Driver::new(&disk);
+        let start = std::time::Instant::now();
+        for _ in 0..60 {
+            driver.send(0, &[&header(T_IN, 0)], &[1024 + 1]);
+        }
+        driver.kick(&mut disk, 0).unwrap();
+        for _ in 0..60 {
+            driver.wait_used(&mut disk, 0);
+        }
+        assert!(start.elapsed() >= std::time::Duration::from_millis(150), "{:?}", start.elapsed());
+    }
 }
 
 #[test]
