@@ -23,7 +23,7 @@ fn kvm(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> Error {
 }
 
 /// Interrupt controllers and the clock.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct VmState {
     controllers: [kvm_irqchip; 3],
     clock: kvm_clock_data,

@@ -203,7 +203,7 @@ impl Machine {
         let vm = self.create_vm()?;
         let mut vcpus = Vec::new();
         for (id, saved) in (0..self.config.cpus).zip(&state.vcpus) {
-            let cpuid = saved.cpuid().map_err(snapshot::Error::from)?;
+            let cpuid = saved.cpuid_table().map_err(snapshot::Error::from)?;
             let host = cpu::cpuid(&self.kvm, id, self.config.cpus)?;
             check_features(cpuid.as_slice(), host.as_slice()).map_err(snapshot::Error::from)?;
             let fd = vm.create_vcpu(id.into()).map_err(kvm("creating a processor"))?;

@@ -213,6 +213,139 @@ impl State {
         if !rest.is_empty() {
             return Err(Error::Form("something follows its payload"));
         }
+        let machine = &state.machine;
+        if (state.vcpus.len(), state.transports.len()) != (machine.cpus.into(), machine.devices.len()) {
+            return Err(Error::Form("it has not as many processors and devices as it says"));
+        }
         Ok(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::devices::cmos::Cmos;
+    use crate::devices::serial::Serial;
+    use crate::devices::serial::backend::Output;
+    use crate::devices::virtio::rng::Rng;
+    use crate::devices::virtio::transport::Transport;
+
+    fn description() -> Description {
+        Description { memory: 64 << 20, cpus: 2, devices: vec![4] }
+    }
+
+    fn state() -> State {
+        let event = || vmm_sys_util::eventfd::EventFd::new(0).unwrap();
+        let memory = crate::memory::allocate(ByteSize::mib(64)).unwrap();
+        let mut rng = Transport::new(Box::new(Rng::new()), memory.into(), event()).unwrap();
+        State {
+            machine: description(),
+            taken: Duration::from_secs(1_800_000_000),
+            memory: MemoryState { id: [7; 16], base: Some([8; 16]), extents: vec![Extent { page: 3, count: 500 }] },
+            vcpus: vec![VcpuState::default(), VcpuState::default()],
+            vm: VmState::default(),
+            transports: vec![rng.save().unwrap()],
+            serial: Serial::new(event(), event(), Output::None).save(),
+            cmos: Cmos::default().save(),
+            wishes: vec![Wish::Reset],
+        }
+    }
+
+    #[test]
+    fn a_state_file_is_read_back_as_it_was_written() {
+        let bytes = state().encode().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let back = State::read(&file).unwrap();
+        assert_eq!(back.encode().unwrap(), bytes);
+        assert_eq!((back.memory, back.wishes), (state().memory, vec![Wish::Reset]));
+    }
+
+    #[test]
+    fn every_truncation_and_every_appendix_is_refused() {
+        let mut bytes = state().encode().unwrap();
+        for length in 0..bytes.len() {
+            assert!(State::decode(&bytes[..length]).is_err(), "{length} of {} bytes", bytes.len());
+        }
+        bytes.push(0);
+        assert!(matches!(State::decode(&bytes), Err(Error::Form(_))));
+        // Something behind the payload that the header counts in.
+        let length = (bytes.len() - HEADER) as u64;
+        bytes[16..24].copy_from_slice(&length.to_le_bytes());
+        repair(&mut bytes);
+        assert!(matches!(State::decode(&bytes), Err(Error::Form(_))));
+    }
+
+    #[test]
+    fn other_files_other_versions_and_endless_files_are_named() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(LONGEST + 1).unwrap();
+        assert!(matches!(State::read(&file), Err(Error::Form("it is too long"))));
+        let mut bytes = state().encode().unwrap();
+        bytes[8] = 2;
+        assert!(matches!(State::decode(&bytes), Err(Error::Version(2))));
+        bytes[0] = b'X';
+        assert!(matches!(State::decode(&bytes), Err(Error::Form("it does not begin like one"))));
+        bytes[16..24].fill(0xff);
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8] = 1;
+        assert!(matches!(State::decode(&bytes), Err(Error::Form(_))));
+    }
+
+    #[test]
+    fn another_machine_is_refused_with_what_differs() {
+        let other = |change: fn(&mut Description)| {
+            let mut other = description();
+            change(&mut other);
+            description().check(&other).unwrap_err().to_string()
+        };
+        description().check(&description()).unwrap();
+        assert!(other(|other| other.memory *= 2).contains("64M of memory, the configuration describes one with 128M"));
+        assert!(other(|other| other.cpus = 1).contains("2 processors, the configuration describes one with 1"));
+        assert!(other(|other| other.devices.push(1)).contains("with the devices rng, net"));
+    }
+
+    /// Makes the checksum right.
+    fn repair(bytes: &mut [u8]) {
+        let checksum = crc32fast::hash(&bytes[HEADER..]);
+        bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn a_flipped_bit_is_found(at in any::<prop::sample::Index>(), bit in 0..8_u8) {
+            let mut bytes = state().encode().unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1_u8 << bit;
+            prop_assert!(State::decode(&bytes).is_err());
+        }
+
+        #[test]
+        fn a_payload_of_anything_ends_in_a_state_or_an_error(
+            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = state().encode().unwrap();
+            for (at, value) in edits {
+                let at = HEADER + at.index(bytes.len() - HEADER);
+                bytes[at] = value;
+            }
+            // Nine of ten stay as long as they are.
+            let length = bytes.len() - cut.index(bytes.len()).saturating_sub(bytes.len() * 9 / 10).min(bytes.len() - HEADER);
+            bytes.truncate(length);
+            let payload = (bytes.len() - HEADER) as u64;
+            bytes[16..24].copy_from_slice(&payload.to_le_bytes());
+            repair(&mut bytes);
+            let _ = State::decode(&bytes);
+        }
+
+        #[test]
+        fn bytes_of_anything_are_no_state(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(State::decode(&bytes).is_err());
+        }
     }
 }

@@ -61,9 +61,10 @@ fn kvm(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> Error {
 }
 
 /// All that a processor is besides memory.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct VcpuState {
-    cpuid: Vec<kvm_cpuid_entry2>,
+    /// What the guest was told that its processor is.
+    pub cpuid: Vec<kvm_cpuid_entry2>,
     tsc_khz: u32,
     mp_state: kvm_mp_state,
     regs: kvm_regs,
@@ -100,7 +101,7 @@ impl VcpuState {
     }
 
     /// The CPUID table, which the processor must have before [`VcpuState::restore`].
-    pub fn cpuid(&self) -> Result<CpuId, Error> {
+    pub fn cpuid_table(&self) -> Result<CpuId, Error> {
         CpuId::from_entries(&self.cpuid).map_err(|_| too_long("CPUID"))
     }
 
@@ -251,4 +252,19 @@ pub fn check_features(saved: &[kvm_cpuid_entry2], host: &[kvm_cpuid_entry2]) -> 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feature_that_the_host_lacks_is_named_and_more_than_the_guest_knows_is_no_harm() {
+        let entry = |ecx, edx| kvm_cpuid_entry2 { function: 1, ecx, edx, ..Default::default() };
+        check_features(&[entry(1, 1)], &[entry(3, 1)]).unwrap();
+        let error = check_features(&[entry(1 << 28, 1)], &[entry(3, 1)]).unwrap_err().to_string();
+        assert!(error.contains("AVX (cpuid leaf 0x1.0 ecx bit 28)"), "{error}");
+        let error = check_features(&[entry(0, 3)], &[]).unwrap_err().to_string();
+        assert!(error.contains("lacks cpuid leaf 0x1.0 edx bit 0"), "{error}");
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -11,9 +13,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
-use yunju_protocol::control::SnapshotInfo;
+use yunju_protocol::control::{Afterwards, SnapshotInfo};
 use yunju_protocol::machine::Endpoint;
 use yunju_vmm::snapshot::client::{self, Wanted};
 
@@ -300,9 +303,46 @@ impl Machine {
 
     /// Takes a snapshot, as the command does.
     pub fn snapshot(&self, to: &Path, end: bool, whole: bool) -> Result<SnapshotInfo, client::Error> {
+        self.take(to, end, whole, &[])
+    }
+
+    /// The same with new layers for the disks.
+    pub fn snapshot_on(&self, to: &Path, then: Afterwards, layers: &[PathBuf]) -> Result<SnapshotInfo, client::Error> {
+        self.take(to, then == Afterwards::End, false, layers)
+    }
+
+    fn take(&self, to: &Path, end: bool, whole: bool, layers: &[PathBuf]) -> Result<SnapshotInfo, client::Error> {
         eventually(|| self.path("control.sock").exists().then_some(()), || "no control socket".into());
         let control = Endpoint::Unix(self.path("control.sock"));
-        client::take(&Wanted { control, folder: to.to_owned(), layers: Vec::new(), end, whole })
+        client::take(&Wanted { control, folder: to.to_owned(), layers: layers.to_vec(), end, whole })
+    }
+
+    /// Asks for a snapshot into any files with any body; the whole answer.
+    pub fn order(&self, files: &[File], body: &str) -> String {
+        let mut stream = connect(&self.path("control.sock"));
+        let head = format!("POST /machine/snapshot HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(&files).size()];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&files)));
+        sendmsg(&stream, &[IoSlice::new(head.as_bytes())], &mut control, SendFlags::NOSIGNAL).expect("it is taken");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    /// Ends it at once, whatever it does; it may have ended.
+    pub fn kill(&mut self) {
+        let pid = rustix::process::Pid::from_raw(self.pid() as i32).expect("a process");
+        let ended = |machine: &mut Self| machine.child.try_wait().expect("the process is ours").is_some();
+        // The first SIGTERM that is seen presses the power button, and two at once are one.
+        eventually(
+            || {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+                ended(self).then_some(())
+            },
+            || "the machine does not end".into(),
+        );
     }
 
     /// What a GET of the control API answers.

@@ -10,5 +10,8 @@ mod lifecycle;
 mod machine;
 mod screen;
 mod snapshot;
+mod snapshot_devices;
+mod snapshot_faults;
+mod snapshot_files;
 mod usage;
 mod viewer;

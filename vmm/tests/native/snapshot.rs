@@ -1,69 +1,74 @@
 //! Snapshots of guests that notice whatever is lost, and going on from them.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use yunju_protocol::control::{MachineInfo, MachineState, SnapshotInfo};
+use yunju_vmm::snapshot::generation;
+use yunju_vmm::snapshot::state::State;
 
-use crate::machine::{Machine, Plan};
+use crate::machine::{Machine, Plan, eventually};
 
 /// Snapshots in a folder, all of one guest.
-struct Album(TempDir);
+pub struct Album(TempDir);
 
 impl Album {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().expect("a temporary folder"))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// What `--restore` needs to go on from `name`, a difference to `base` if there is one.
-    fn restore(&self, name: &str, base: Option<&str>) -> String {
+    pub fn restore(&self, name: &str, base: Option<&str>) -> String {
         let base = base.map(|base| format!(",base={}", self.path(base).display())).unwrap_or_default();
         format!("{}{base}", self.path(name).display())
     }
 }
 
 /// A disk on which each sector holds its number.
-fn numbered() -> Vec<u8> {
+pub fn numbered() -> Vec<u8> {
     (0..256_u64).flat_map(|sector| sector.to_le_bytes().repeat(64)).collect()
 }
 
 /// A guest that looks at all that it has, again and again.
-fn life(options: &str, cpus: u8) -> Plan {
+pub fn life(options: &str, cpus: u8) -> Plan {
     let cmdline = format!("test=life cpus={cpus} {options}");
     Machine::boot(&cmdline).cpus(cpus).readonly_disk("numbers", &numbered()).control()
 }
 
 /// The same, going on from a snapshot.
-fn again(from: &str, cpus: u8) -> Machine {
+pub fn again(from: &str, cpus: u8) -> Machine {
     life("", cpus).args(["--restore", from]).start()
 }
 
-fn number(line: &str, name: &str) -> u64 {
+pub fn number(line: &str, name: &str) -> u64 {
     word(line, name).parse().unwrap_or_else(|_| panic!("no number {name} in {line:?}"))
 }
 
-fn word<'l>(line: &'l str, name: &str) -> &'l str {
+pub fn word<'l>(line: &'l str, name: &str) -> &'l str {
     let mut words = line.split_whitespace().skip_while(|word| *word != name);
     words.nth(1).unwrap_or_else(|| panic!("no {name} in {line:?}"))
 }
 
 /// The number of the next step.
-fn step(machine: &mut Machine) -> u64 {
+pub fn step(machine: &mut Machine) -> u64 {
     number(&machine.expect("STEP"), "STEP")
 }
 
 /// What the guest is and holds.
-fn status(machine: &mut Machine) -> String {
+pub fn status(machine: &mut Machine) -> String {
     machine.type_text("s");
     machine.expect("STATUS")
 }
 
-fn suspend(machine: &mut Machine, to: &Path) -> SnapshotInfo {
+pub fn suspend(machine: &mut Machine, to: &Path) -> SnapshotInfo {
     let info = machine.snapshot(to, true, false).expect("a snapshot");
     assert_eq!(machine.end(), (0, "yunju-vmm: machine ended: suspended".to_owned()));
     info
@@ -121,5 +126,153 @@ fn a_machine_goes_on_while_its_snapshot_is_written_and_the_snapshot_is_of_before
     for machine in [&mut machine, &mut copy] {
         machine.type_text("q");
         machine.succeeds();
+    }
+}
+
+#[test]
+fn a_hundred_machines_go_on_from_one_snapshot_at_once_and_all_are_others() {
+    let album = Album::new();
+    // They rest most of the time: this computer has two processors.
+    let mut machine = life("hold=16 rest=200", 1).start();
+    step(&mut machine);
+    suspend(&mut machine, &album.path("s"));
+    let from = album.restore("s", None);
+    let mut machines: Vec<_> = (0..100).map(|_| again(&from, 1)).collect();
+    machines.iter_mut().for_each(|machine| machine.type_text("s"));
+    let mut generations: Vec<_> =
+        machines.iter_mut().map(|machine| word(&machine.expect("STATUS"), "generation").to_owned()).collect();
+    generations.sort_unstable();
+    generations.dedup();
+    assert_eq!(generations.len(), 100);
+}
+
+#[test]
+fn a_paused_machine_stays_paused_and_what_goes_on_from_its_snapshot_runs() {
+    let album = Album::new();
+    let mut machine = life("", 1).start();
+    step(&mut machine);
+    machine.post::<MachineInfo>("/machine/pause");
+    machine.snapshot(&album.path("s"), false, false).unwrap();
+    assert_eq!(machine.get::<MachineInfo>("/machine").state, MachineState::Paused);
+    assert!(machine.is_silent(Duration::from_millis(50)));
+    let mut copy = again(&album.restore("s", None), 1);
+    step(&mut copy);
+    machine.post::<MachineInfo>("/machine/resume");
+    step(&mut machine);
+}
+
+/// A snapshot's memory as it is when its machine goes on, but for the mark of which snapshot it is.
+fn composed(folder: &Path, base: Option<&Path>) -> Vec<u8> {
+    let read = |folder: &Path| fs::read(folder.join("memory")).expect("a memory file");
+    let memory = read(folder);
+    let mut whole = base.map_or_else(|| memory.clone(), read);
+    let state = State::read(&File::open(folder.join("state")).expect("a state file")).expect("its state");
+    assert_eq!(state.memory.base.is_some(), base.is_some());
+    for extent in &state.memory.extents {
+        let bytes = (extent.page * 4096) as usize..((extent.page + extent.count) * 4096) as usize;
+        whole[bytes.clone()].copy_from_slice(&memory[bytes]);
+    }
+    whole[generation::MARK as usize..][..16].fill(0);
+    whole
+}
+
+#[test]
+fn a_difference_and_a_whole_snapshot_of_one_moment_are_the_same_memory() {
+    let album = Album::new();
+    let mut machine = life("fill=8", 1).start();
+    step(&mut machine);
+    suspend(&mut machine, &album.path("base"));
+    for (from, base) in [("base", None), ("difference", Some("base"))] {
+        let mut machine = again(&album.restore(from, base), 1);
+        step(&mut machine);
+        machine.post::<MachineInfo>("/machine/pause");
+        let (difference, whole) = (album.path("new"), album.path(&format!("whole-{from}")));
+        let small = machine.snapshot(&difference, false, false).unwrap();
+        let large = machine.snapshot(&whole, false, true).unwrap();
+        assert!(small.differential && !large.differential);
+        assert!(small.memory_bytes < large.memory_bytes && large.memory_bytes > 8 << 20, "{small:?} {large:?}");
+        let base = album.path("base");
+        assert!(composed(&difference, Some(&base)) == composed(&whole, None), "the memory differs");
+        let room = |folder: &Path| fs::metadata(folder.join("memory")).unwrap().blocks() * 512;
+        assert!(room(&difference) < 4 << 20 && room(&whole) < 32 << 20, "{} {}", room(&difference), room(&whole));
+        let mut copy = again(&whole.display().to_string(), 1);
+        step(&mut copy);
+        if from == "base" {
+            fs::rename(&difference, album.path("difference")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn time_goes_on_while_nothing_runs_and_never_back() {
+    let album = Album::new();
+    let mut machine = life("", 1).start();
+    step(&mut machine);
+    // The guest looks at its clock between two moments of this one.
+    let look = |machine: &mut Machine| {
+        let before = Instant::now();
+        let clock = Duration::from_nanos(number(&status(machine), "clock"));
+        (before, clock, Instant::now())
+    };
+    let first = look(&mut machine);
+    suspend(&mut machine, &album.path("s"));
+    thread::sleep(Duration::from_millis(1200));
+    let mut copy = again(&album.restore("s", None), 1);
+    let second = look(&mut copy);
+    let passed = second.1 - first.1;
+    let (least, most) = (second.0 - first.2, second.2 - first.0);
+    let slack = Duration::from_millis(100);
+    assert!(passed + slack >= least && passed <= most + slack, "{passed:?} instead of {least:?} to {most:?}");
+}
+
+#[test]
+fn a_copy_is_told_that_it_is_another_one() {
+    let album = Album::new();
+    let mut machine = life("", 1).start();
+    step(&mut machine);
+    let first = status(&mut machine);
+    assert_eq!(number(&first, "renewed"), 0);
+    suspend(&mut machine, &album.path("s"));
+    let mut generations = vec![word(&first, "generation").to_owned()];
+    for _ in 0..2 {
+        let mut copy = again(&album.restore("s", None), 1);
+        let line = status(&mut copy);
+        assert_eq!(number(&line, "renewed"), 1, "{line}");
+        let generation = word(&line, "generation").to_owned();
+        assert!(!generations.contains(&generation));
+        generations.push(generation);
+    }
+}
+
+#[test]
+fn a_restored_guest_that_restarts_boots_with_empty_memory() {
+    let album = Album::new();
+    let mut machine = life("fill=4", 1).start();
+    step(&mut machine);
+    suspend(&mut machine, &album.path("s"));
+    let mut copy = again(&album.restore("s", None), 1);
+    step(&mut copy);
+    copy.type_text("r");
+    copy.expect("PROBE START life");
+    copy.expect("STEP 1");
+    assert_eq!(copy.get::<MachineInfo>("/machine").resets, 1);
+    // It has nothing to do with the snapshot any more. Its configuration fills no memory: the first guest's command line did.
+    let info = suspend(&mut copy, &album.path("t"));
+    assert!(!info.differential && info.memory_bytes < 3 << 20, "{info:?}");
+    step(&mut again(&album.restore("t", None), 1));
+}
+
+#[test]
+fn a_restart_that_was_asked_for_before_the_snapshot_comes_after_it() {
+    let album = Album::new();
+    let plan = || Machine::boot("test=reset-loop").control();
+    let mut machine = plan().start();
+    machine.expect("PROBE START");
+    for round in 0..10 {
+        let to = album.path(&round.to_string());
+        suspend(&mut machine, &to);
+        machine = plan().args(["--restore", &to.display().to_string()]).start();
+        let resets = || (machine.get::<MachineInfo>("/machine").resets > 1).then_some(());
+        eventually(resets, || "the machine does not restart".into());
     }
 }

@@ -88,9 +88,9 @@ impl Serial {
         }
     }
 
-    /// Takes a saved state on.
+    /// Takes a saved state on. What was typed meanwhile comes behind what waits there, as far as there is room.
     pub fn restore(&self, state: State) -> io::Result<()> {
-        self.set(&SerialState {
+        let state = SerialState {
             baud_divisor_low: state.divisor[0],
             baud_divisor_high: state.divisor[1],
             interrupt_enable: state.interrupt_enable,
@@ -101,26 +101,32 @@ impl Serial {
             modem_status: state.modem_status,
             scratch: state.scratch,
             in_buffer: state.typed,
-        })
+        };
+        let mut uart = self.lock();
+        let meanwhile = uart.state().in_buffer;
+        set(&mut uart, &state)?;
+        let room = meanwhile.len().min(uart.fifo_capacity());
+        // In loopback mode they are lost, as on a real line.
+        let _ = uart.enqueue_raw_bytes(&meanwhile[..room]);
+        Ok(())
     }
 
     /// Back to how the port is at power-on.
     pub fn reset(&self) -> io::Result<()> {
-        self.set(&SerialState::default())
-    }
-
-    fn set(&self, state: &SerialState) -> io::Result<()> {
-        let mut uart = self.lock();
-        let line = Line(uart.interrupt_evt().0.try_clone()?);
-        let room = Room(uart.events().0.try_clone()?);
-        let output = uart.writer().clone();
-        *uart = Uart::from_state(state, line, room, output).map_err(io::Error::other)?;
-        Ok(())
+        set(&mut self.lock(), &SerialState::default())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Uart<Line, Room, Output>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn set(uart: &mut Uart<Line, Room, Output>, state: &SerialState) -> io::Result<()> {
+    let line = Line(uart.interrupt_evt().0.try_clone()?);
+    let room = Room(uart.events().0.try_clone()?);
+    let output = uart.writer().clone();
+    *uart = Uart::from_state(state, line, room, output).map_err(io::Error::other)?;
+    Ok(())
 }
 
 impl BusDevice for Serial {
@@ -183,6 +189,9 @@ mod tests {
         let (other, ..) = port();
         other.restore(serde_json::from_str(&json).unwrap()).unwrap();
         assert_eq!(other.save(), serial.save());
+        other.type_bytes(b"y");
+        other.restore(serial.save()).unwrap();
+        assert_eq!(other.save().typed, b"xxy", "what was typed before a restore is not lost");
         let fresh = port().0.save();
         other.reset().unwrap();
         assert_eq!(other.save(), fresh);

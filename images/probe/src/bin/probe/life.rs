@@ -28,17 +28,18 @@ static BEATS: AtomicU64 = AtomicU64::new(0);
 static BROKEN: AtomicBool = AtomicBool::new(false);
 
 /// Steps until it is told to stop. `hold=KiB` of memory are looked at in each step, `fill=MiB` are only written to,
-/// `cpus=N`. On the serial port: `s` prints a status, `d` writes to all that was filled, `r` restarts, `q` ends.
+/// `cpus=N`, `rest=MS` between steps. A second disk, if there is one, is written to. On the serial port: `s` prints a status, `d` writes to all that was filled, `r` restarts, `q` ends.
 pub fn live(params: &BootParams) -> Outcome {
     let number = |name, default| params.option(name).and_then(|text| text.parse().ok()).unwrap_or(default);
     let mut held = Held::new(number("hold", 256) << 10);
     let filled = memory::zeroed(number("fill", 0) << 20, PAGE);
     dirty(filled, 1);
-    let cpus = number("cpus", 1);
+    let (cpus, rest) = (number("cpus", 1), number("rest", 1) as u32);
     ensure!(smp::start(cpus, beat) == cpus, "not all of {cpus} processors run");
     interrupt::route_line(GENERATION_LINE, 0);
     let clock = Clock::start();
     let mut reads = Disk::open(0).ok().map(Reads::start);
+    let mut diary = Disk::open(1).ok();
     let mut net = Net::open().ok();
     let mut rng = Rng::open().during("rng")?;
     let (mut time, mut beats) = (0, 0);
@@ -50,6 +51,9 @@ pub fn live(params: &BootParams) -> Outcome {
         ensure!(before <= time, "time went back from {before} to {time}");
         if let Some(reads) = &mut reads {
             reads.step()?;
+        }
+        if let Some(diary) = &mut diary {
+            note(diary, step)?;
         }
         if let Some(net) = &mut net {
             send(net, step)?;
@@ -64,7 +68,7 @@ pub fn live(params: &BootParams) -> Outcome {
             ensure!(moved, "another processor stands still");
             beats = BEATS.load(Ordering::Relaxed);
         }
-        interrupt::sleep(1);
+        interrupt::sleep(rest);
         match Serial.receive() {
             Some(b's') => println!(
                 "STATUS step {step} hash {:x} clock {} generation {:x} renewed {}",
@@ -236,6 +240,21 @@ impl Reads {
         self.give(at);
         Ok(())
     }
+}
+
+/// Finds what it wrote at the step before, on a disk that must be the one of that time, and writes down this one.
+fn note(diary: &mut Disk, step: u64) -> Outcome {
+    let sectors = diary.sectors();
+    let mut sector = [0; SECTOR / 8];
+    let pieces = |sector: &mut [u64; SECTOR / 8]| [Buffer::write(sector)];
+    if step > 1 {
+        diary.request(request::READ, (step - 1) % sectors, &pieces(&mut sector)).during("reading the diary")?;
+        let found = core::hint::black_box(&mut sector)[0];
+        ensure!(found == step - 1, "the diary's last step is {found} instead of {}", step - 1);
+    }
+    sector.fill(step);
+    diary.request(request::WRITE, step % sectors, &[Buffer::read(&sector)]).during("writing the diary")?;
+    if step.is_multiple_of(4) { diary.flush().during("flushing the diary") } else { Ok(()) }
 }
 
 /// Tells everyone which step this is.
