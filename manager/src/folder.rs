@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -11,8 +11,8 @@ use crate::disks;
 use crate::images::Image;
 
 /// The socket paths below a data folder must fit `sockaddr_un`: 107 bytes, of which
-/// `/desktops/<36 characters>/run/websocket.sock` takes 66.
-pub const LONGEST_DATA_PATH: usize = 107 - 66;
+/// `/desktops/<36 characters>/run/guest/vsock_1077` takes 67.
+pub const LONGEST_DATA_PATH: usize = 107 - 67;
 
 /// A desktop's folder could not be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,16 @@ impl Folder {
     /// A file or socket that lives as long as the machine.
     pub fn run_file(&self, name: &str) -> PathBuf {
         self.run().join(name)
+    }
+
+    /// The display's socket, in a folder of its own: it is all that the jailed proxy sees of the file system.
+    pub fn display_socket(&self) -> PathBuf {
+        self.run_file("display/sock")
+    }
+
+    /// The guest's sockets, likewise for the VMM: services of the host for guests listen at this path with `_PORT` behind.
+    pub fn vsock_socket(&self) -> PathBuf {
+        self.run_file("guest/vsock")
     }
 
     /// The desktop's copy of the image's disk number `index`.
@@ -102,7 +112,15 @@ impl Folder {
     /// Makes an empty `run/`, replacing what a machine before left.
     pub fn prepare_run(&self) -> io::Result<()> {
         self.remove_run()?;
-        private_folder(&self.run())
+        private_folder(&self.run())?;
+        // For the user of the desktop's processes, who gets here by no other way than its jail's.
+        for socket in [self.display_socket(), self.vsock_socket()] {
+            if let Some(folder) = socket.parent() {
+                fs::create_dir(folder)?;
+                fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes `run/`.

@@ -77,12 +77,15 @@ const EXIT_CODES: &str = "Exit codes:
 /// Flags of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Configuration file (JSON); takes the place of all flags but --no-reboot
+    /// Configuration file (JSON); takes the place of all flags but --no-reboot and those of the jail
     #[arg(long, value_name = "FILE", conflicts_with = "machine")]
     pub config: Option<PathBuf>,
     /// End the machine when the guest restarts itself
     #[arg(long)]
     pub no_reboot: bool,
+    /// How this process is jailed.
+    #[command(flatten)]
+    pub jail: yunju_jail::Flags,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -321,7 +324,8 @@ fn check(config: &MachineConfig) -> Result<(), Error> {
     limit(twice.is_none(), twice.map(|endpoint| format!("{endpoint} is used twice")).unwrap_or_default())
 }
 
-fn endpoints(config: &MachineConfig) -> impl Iterator<Item = &Endpoint> {
+/// All sockets of a configuration but the vsock's.
+pub fn endpoints(config: &MachineConfig) -> impl Iterator<Item = &Endpoint> {
     let serial = match &config.serial {
         SerialConfig::Socket(endpoint) => Some(endpoint),
         _ => None,

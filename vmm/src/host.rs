@@ -65,8 +65,13 @@ fn setting_up(what: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Io { what, source }
 }
 
+/// Starts the thread that serves a socket or the terminal.
+type Service = Box<dyn FnOnce() -> io::Result<()>>;
+
 /// The host's side of a machine; outlives resets.
 pub struct Host {
+    /// To be started once the process is in its jail.
+    services: Vec<(&'static str, Service)>,
     display: Option<Arc<Display>>,
     disks: Arc<block::Traffic>,
     net: Arc<net::Traffic>,
@@ -75,20 +80,30 @@ pub struct Host {
 }
 
 impl Host {
-    /// Connects the serial port, which interrupts through `line`, and opens the display socket.
+    /// Connects the serial port, which interrupts through `line`, and opens the display socket. Nobody is served
+    /// before [`Host::serve`].
     pub fn open(config: &MachineConfig, line: EventFd, commands: &Sender<Command>) -> Result<(Self, Serial), Error> {
         let failed = setting_up("the display");
+        let mut services: Vec<(_, Service)> = Vec::new();
         let display = match &config.display {
             Some(shown) => {
                 let display = Display::new(shown.width, shown.height).map_err(&failed)?;
-                display.listen(sockets::listen_packets(&shown.socket)?).map_err(&failed)?;
+                let (served, listener) = (display.clone(), sockets::listen_packets(&shown.socket)?);
+                services.push(("the display", Box::new(move || served.listen(listener).map(drop))));
                 Some(display)
             }
             None => None,
         };
-        let (serial, terminal) = open_serial(&config.serial, line, commands)?;
+        let (serial, terminal, service) = open_serial(&config.serial, line, commands)?;
+        services.extend(service.map(|service| ("the serial port", service)));
         let balloon = config.balloon.then(balloon::Control::new).transpose().map_err(setting_up("the balloon"))?;
-        Ok((Self { display, disks: Arc::default(), net: Arc::default(), balloon, _terminal: terminal }, serial))
+        let (disks, net) = (Arc::default(), Arc::default());
+        Ok((Self { services, display, disks, net, balloon, _terminal: terminal }, serial))
+    }
+
+    /// Starts the threads that serve the display and the serial port.
+    pub fn serve(&mut self) -> Result<(), Error> {
+        self.services.drain(..).try_for_each(|(what, service)| service().map_err(setting_up(what)))
     }
 
     /// Makes the devices, in the order of their slots.
@@ -179,11 +194,11 @@ fn open_serial(
     config: &SerialConfig,
     line: EventFd,
     commands: &Sender<Command>,
-) -> Result<(Serial, Option<RawTerminal>), Error> {
+) -> Result<(Serial, Option<RawTerminal>, Option<Service>), Error> {
     let failed = setting_up("the serial port");
     let wake = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(&failed)?;
     let room = wake.try_clone().map_err(&failed)?;
-    let mut terminal = None;
+    let (mut terminal, mut service): (_, Option<Service>) = (None, None);
     let serial = match config {
         SerialConfig::None => Serial::new(line, room, Output::None),
         SerialConfig::File(path) => {
@@ -200,16 +215,18 @@ fn open_serial(
                 // Without a receiver the machine is ending already.
                 let _ = commands.send(Command::Kill);
             };
-            backend::serve_stdin(serial.clone(), wake, end).map_err(&failed)?;
+            let served = serial.clone();
+            service = Some(Box::new(move || backend::serve_stdin(served, wake, end)));
             serial
         }
         SerialConfig::Socket(endpoint) => {
             let outbox = Outbox::new(wake.try_clone().map_err(&failed)?);
             let serial = Serial::new(line, room, Output::Socket(outbox.clone()));
             let listener = sockets::listen_stream(endpoint)?;
-            backend::serve_socket(listener, serial.clone(), outbox, wake).map_err(&failed)?;
+            let served = serial.clone();
+            service = Some(Box::new(move || backend::serve_socket(listener, served, outbox, wake)));
             serial
         }
     };
-    Ok((serial, terminal))
+    Ok((serial, terminal, service))
 }

@@ -13,6 +13,7 @@ pub mod disk;
 pub mod display;
 pub mod event;
 pub mod host;
+pub mod jail;
 pub mod layout;
 pub mod machine;
 pub mod memory;

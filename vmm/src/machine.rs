@@ -142,6 +142,9 @@ fn kvm(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> Error {
 pub struct Machine {
     config: MachineConfig,
     kvm: Kvm,
+    /// This process as others see it, also from outside of a jail.
+    pid: u32,
+    files: kernel::Files,
     memory: Arc<GuestMemory>,
     buses: Arc<Buses>,
     transports: Vec<Arc<Mutex<Transport>>>,
@@ -183,11 +186,12 @@ struct Running {
 }
 
 impl Machine {
-    /// Puts a machine together. The guest's own commands go to `commands`.
+    /// Puts a machine together: opens all that it needs, and starts no thread. The guest's own commands go to `commands`.
     pub fn new(config: MachineConfig, commands: Sender<Command>) -> Result<Self, Error> {
         let kvm_fd = open_kvm()?;
         let msrs = kvm_fd.get_msr_index_list().map_err(kvm("listing model-specific registers"))?.as_slice().to_vec();
         let source = config.restore.as_ref().map(Source::open).transpose()?;
+        let files = kernel::Files::open(&config.kernel, config.initrd.as_deref())?;
         let memory = Arc::new(memory::allocate(config.memory)?);
         let (mut ports, mut registers) = (Bus::default(), Bus::default());
         let mut lines = Vec::new();
@@ -219,6 +223,8 @@ impl Machine {
         let mut machine = Self {
             config,
             kvm: kvm_fd,
+            pid: std::process::id(),
+            files,
             memory,
             buses,
             transports,
@@ -252,9 +258,8 @@ impl Machine {
         cpu::write_tables(&self.memory)?;
         // At most `layout::VIRTIO_SLOTS`.
         let rsdp = acpi::write(&self.memory, self.config.cpus, self.transports.len() as u32)?;
-        let initrd = self.config.initrd.as_deref();
         generation::renew(&self.memory)?;
-        let entry = kernel::load(&self.memory, &self.config.kernel, initrd, &self.config.cmdline, rsdp)?;
+        let entry = kernel::load(&self.memory, &self.files, &self.config.cmdline, rsdp)?;
         let mut vcpus = Vec::new();
         for id in 0..self.config.cpus {
             let fd = vm.create_vcpu(id.into()).map_err(kvm("creating a processor"))?;
@@ -402,7 +407,7 @@ impl Machine {
         let uptime = self.running.as_ref().map_or(0, |running| running.since.elapsed().as_millis());
         MachineInfo {
             state: if self.is_paused() { MachineState::Paused } else { MachineState::Running },
-            pid: std::process::id(),
+            pid: self.pid,
             uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
             resets: self.resets,
             memory: self.config.memory.0,
@@ -429,6 +434,17 @@ impl Machine {
             private,
             available: balloon.and_then(|balloon| balloon.available()).map(|bytes| bytes.min(size)),
         })
+    }
+
+    /// Opens what the system tells a process of itself: it becomes another one when it goes to jail.
+    pub fn look_at_itself(&mut self) -> io::Result<()> {
+        self.pagemap = Pagemap::open()?;
+        Ok(())
+    }
+
+    /// Starts to serve the display and the serial port.
+    pub fn serve(&mut self) -> Result<(), Error> {
+        Ok(self.host.serve()?)
     }
 
     /// The machine's host side, for those who serve its sockets.

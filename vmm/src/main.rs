@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 use std::sync::mpsc::{Sender, channel};
-use std::{io, mem, ptr, thread};
+use std::{io, mem, thread};
 
 use clap::Parser;
 use yunju_vmm::config::{Action, Cli, RunArgs, SnapshotArgs};
 use yunju_vmm::machine::{Command, Ending, Machine};
 use yunju_vmm::snapshot::client;
-use yunju_vmm::{control, disk, sockets};
+use yunju_vmm::{control, disk, jail, sockets};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -72,19 +72,23 @@ fn take_snapshot(args: SnapshotArgs) -> ExitCode {
 }
 
 /// Builds and runs the machine. The error is an exit code and one line that says why.
+///
+/// All files and sockets are opened first, then this process goes to jail, and only there are threads started.
 fn run(args: RunArgs) -> Result<Ending, (u8, String)> {
-    let reboot = !args.no_reboot;
-    let config = args.into_config().map_err(|error| (2, error.to_string()))?;
+    let (reboot, flags) = (!args.no_reboot, args.jail.clone());
+    let mut config = args.into_config().map_err(|error| (2, error.to_string()))?;
     let failed = |error: &dyn std::error::Error| (1, error.to_string());
 
+    jail::prepare(&mut config).map_err(|error| failed(&error))?;
     let (commands, receiver) = channel();
-    // Before any other thread exists, so that all have the signals blocked.
     ignore_full_files();
+    let mut machine = Machine::new(config.clone(), commands.clone()).map_err(|error| failed(&error))?;
+    let control = config.control.as_ref().map(sockets::listen_stream).transpose().map_err(|error| failed(&error))?;
+    jail::enter(&config, &flags, || machine.look_at_itself()).map_err(|error| failed(&error))?;
+
     obey_signals(commands.clone()).map_err(|error| failed(&error))?;
-    let control = config.control.clone();
-    let machine = Machine::new(config, commands.clone()).map_err(|error| failed(&error))?;
-    if let Some(endpoint) = control {
-        let listener = sockets::listen_stream(&endpoint).map_err(|error| failed(&error))?;
+    machine.serve().map_err(|error| failed(&error))?;
+    if let Some(listener) = control {
         let screenshot = machine.host().screenshot();
         control::serve(listener, commands, screenshot).map_err(|error| failed(&error))?;
     }
@@ -97,18 +101,14 @@ fn ignore_full_files() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
-/// SIGTERM and SIGINT press the power button; the second one ends the machine.
+/// SIGTERM and SIGINT, which the jail has blocked, press the power button; the second one ends the machine.
 fn obey_signals(commands: Sender<Command>) -> io::Result<()> {
-    // SAFETY: the set is initialised by sigemptyset before it is used, and the calls only touch it and
-    // this thread's signal mask.
+    // SAFETY: the set is initialised by sigemptyset before it is used, and the calls only touch it.
     let signals = unsafe {
         let mut signals = mem::zeroed();
         libc::sigemptyset(&mut signals);
         libc::sigaddset(&mut signals, libc::SIGTERM);
         libc::sigaddset(&mut signals, libc::SIGINT);
-        if libc::pthread_sigmask(libc::SIG_BLOCK, &signals, ptr::null_mut()) != 0 {
-            return Err(io::Error::last_os_error());
-        }
         signals
     };
     thread::Builder::new().name("signals".into()).stack_size(64 << 10).spawn(move || {

@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use rustix::net::AddressFamily;
-use tokio::net::{TcpListener, UnixListener};
 
 use crate::transport::Socket;
 
@@ -65,7 +65,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A listening socket. One of ours at a path is removed in the end.
+/// A listening socket, for which no runtime is needed. One of ours at a path is removed in the end.
 #[derive(Debug)]
 pub struct Listener {
     socket: Kind,
@@ -79,7 +79,7 @@ enum Kind {
 }
 
 impl Listener {
-    /// Listens. A Unix socket at whose path nobody listens any more is replaced. Needs a tokio runtime.
+    /// Listens. A Unix socket at whose path nobody listens any more is replaced.
     pub fn bind(endpoint: &Endpoint) -> Result<Self, Error> {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::AddrInUse => Error::InUse(endpoint.clone()),
@@ -90,14 +90,16 @@ impl Listener {
                 remove_stale(path, endpoint)?;
                 (Kind::Unix(UnixListener::bind(path).map_err(failed)?), Some(path.clone()))
             }
-            Endpoint::Tcp(address) => {
-                let listener = std::net::TcpListener::bind(address).map_err(failed)?;
-                listener.set_nonblocking(true).map_err(failed)?;
-                (Kind::Tcp(TcpListener::from_std(listener).map_err(failed)?), None)
-            }
+            Endpoint::Tcp(address) => (Kind::Tcp(TcpListener::bind(address).map_err(failed)?), None),
             Endpoint::Fd(number) => (inherit(*number).map_err(failed)?, None),
         };
-        Ok(Self { socket, remove })
+        let listener = Self { socket, remove };
+        match &listener.socket {
+            Kind::Unix(socket) => socket.set_nonblocking(true),
+            Kind::Tcp(socket) => socket.set_nonblocking(true),
+        }
+        .map_err(failed)?;
+        Ok(listener)
     }
 
     /// The address, if it is TCP.
@@ -108,11 +110,30 @@ impl Listener {
         }
     }
 
+    /// The way in for viewers. Needs a tokio runtime.
+    pub fn door(&self) -> io::Result<Door> {
+        match &self.socket {
+            Kind::Unix(listener) => tokio::net::UnixListener::from_std(listener.try_clone()?).map(Door::Unix),
+            Kind::Tcp(listener) => tokio::net::TcpListener::from_std(listener.try_clone()?).map(Door::Tcp),
+        }
+    }
+}
+
+/// Where viewers come in.
+#[derive(Debug)]
+pub enum Door {
+    /// A Unix socket.
+    Unix(tokio::net::UnixListener),
+    /// A TCP socket.
+    Tcp(tokio::net::TcpListener),
+}
+
+impl Door {
     /// Waits for a viewer.
     pub async fn accept(&self) -> io::Result<Box<dyn Socket>> {
-        match &self.socket {
-            Kind::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
-            Kind::Tcp(listener) => {
+        match self {
+            Self::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+            Self::Tcp(listener) => {
                 let (socket, _) = listener.accept().await?;
                 socket.set_nodelay(true)?;
                 Ok(Box::new(socket))
@@ -151,16 +172,8 @@ fn inherit(number: RawFd) -> io::Result<Kind> {
     // this use. Numbers up to 2 are refused, and nothing else here uses descriptors by number.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     match rustix::net::sockopt::socket_domain(&fd)? {
-        AddressFamily::UNIX => {
-            let listener = std::os::unix::net::UnixListener::from(fd);
-            listener.set_nonblocking(true)?;
-            UnixListener::from_std(listener).map(Kind::Unix)
-        }
-        _ => {
-            let listener = std::net::TcpListener::from(fd);
-            listener.set_nonblocking(true)?;
-            TcpListener::from_std(listener).map(Kind::Tcp)
-        }
+        AddressFamily::UNIX => Ok(Kind::Unix(fd.into())),
+        _ => Ok(Kind::Tcp(fd.into())),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One machine's viewers: listening, and one task for each.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::endpoint::{Endpoint, Error, Listener};
+use crate::endpoint::{Door, Endpoint, Error, Listener};
 use crate::screen::Screen;
 use crate::transport::{self, Socket};
 use crate::{surface, viewer};
@@ -40,7 +41,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on all endpoints. Needs a multi-threaded tokio runtime, as [`Server::run`] does.
+    /// Listens on all endpoints; nobody is served before [`Server::run`].
     pub fn bind(config: Config) -> Result<Self, Error> {
         let bind = |endpoints: &[Endpoint]| endpoints.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>();
         Ok(Self { websocket: bind(&config.websocket)?, rfb: bind(&config.rfb)?, config })
@@ -56,8 +57,10 @@ impl Server {
         &self.rfb
     }
 
-    /// Serves until the future is dropped.
-    pub async fn run(self) {
+    /// Serves until the future is dropped. Needs a multi-threaded tokio runtime.
+    pub async fn run(self) -> io::Result<()> {
+        let doors = |listeners: &[Listener]| listeners.iter().map(Listener::door).collect::<io::Result<Vec<_>>>();
+        let (websocket, rfb) = (doors(&self.websocket)?, doors(&self.rfb)?);
         let screen = Arc::new(Screen::default());
         let (machine, input) = mpsc::channel(surface::INPUT_QUEUE);
         let name: Arc<str> = self.config.name.into();
@@ -65,23 +68,24 @@ impl Server {
         let desk = viewer::Desk { screen: screen.clone(), machine, name };
         let mut tasks = JoinSet::new();
         tasks.spawn(surface::follow(self.config.display, screen, input));
-        for listener in self.websocket {
-            tasks.spawn(listen(listener, true, desk.clone(), viewers.clone()));
+        for door in websocket {
+            tasks.spawn(listen(door, true, desk.clone(), viewers.clone()));
         }
-        for listener in self.rfb {
-            tasks.spawn(listen(listener, false, desk.clone(), viewers.clone()));
+        for door in rfb {
+            tasks.spawn(listen(door, false, desk.clone(), viewers.clone()));
         }
         // None of them ends of itself; dropping the set ends them all.
         while tasks.join_next().await.is_some() {}
+        Ok(())
     }
 }
 
-async fn listen(listener: Listener, websocket: bool, desk: viewer::Desk, viewers: Arc<Semaphore>) {
+async fn listen(door: Door, websocket: bool, desk: viewer::Desk, viewers: Arc<Semaphore>) {
     let mut tasks = JoinSet::new();
     let mut number = 0u64;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = door.accept() => accepted,
             Some(_) = tasks.join_next() => continue,
         };
         let socket = match accepted {

@@ -70,8 +70,9 @@ fn it_listens_on_sockets_that_it_is_given_and_ends_cleanly_on_sigterm() {
         rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
         listener.as_raw_fd()
     };
+    let display = format!("unix:{}", folder.path().join("nowhere").display());
     let arguments =
-        ["--display", "unix:/nowhere", "--rfb", &format!("unix:{}", own.display()), "--rfb", &format!("fd:{number}")];
+        ["--display", &display, "--rfb", &format!("unix:{}", own.display()), "--rfb", &format!("fd:{number}")];
     let child = proxy(&arguments).spawn().unwrap();
     drop(listener);
     for path in [&given, &own] {

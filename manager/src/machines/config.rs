@@ -32,7 +32,7 @@ pub fn machine(desktop: &Desktop, image: &Image, folder: &Folder, net: Option<Ra
         disks: manifest.disks.iter().enumerate().map(disk).collect(),
         serial: SerialConfig::Socket(socket("console.sock")),
         display: manifest.display.map(|display| DisplayConfig {
-            socket: socket("display.sock"),
+            socket: Endpoint::Unix(folder.display_socket()),
             width: display.width,
             height: display.height,
         }),
@@ -41,7 +41,7 @@ pub fn machine(desktop: &Desktop, image: &Image, folder: &Folder, net: Option<Ra
             mac: Some(hardware_address(desktop.id)),
             limit: None,
         }),
-        vsock: Some(VsockConfig { cid: GUEST_CID, socket: folder.run_file("vsock.sock") }),
+        vsock: Some(VsockConfig { cid: GUEST_CID, socket: folder.vsock_socket() }),
         balloon: false,
         control: Some(socket("control.sock")),
         restore: None,

@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use super::process::Process;
 use super::record::Record;
 use super::spawn::{Gated, append_log, fresh_log, spawn};
-use super::{Context, Error, config};
+use super::{Context, Error, config, user};
 use crate::folder::Folder;
 use crate::images::Image;
 use crate::store::Desktop;
@@ -68,7 +68,8 @@ fn gate_vmm(
     let path = folder.file("machine.json");
     let text = serde_json::to_vec_pretty(&machine).map_err(|error| system("writing machine.json", error.into()))?;
     std::fs::write(&path, text).map_err(|error| system(format!("writing {}", path.display()), error))?;
-    let arguments = ["run".to_owned(), "--config".to_owned(), path.display().to_string()];
+    let mut arguments = vec!["run".to_owned(), "--config".to_owned(), path.display().to_string()];
+    arguments.extend(user::of_vmm());
     let descriptors: Vec<_> = net.iter().map(AsFd::as_fd).collect();
     let log = fresh_log(&folder.file("vmm.log")).map_err(|error| system("opening vmm.log", error))?;
     gate(program, &arguments, folder, log, &descriptors)
@@ -94,15 +95,16 @@ pub fn start_proxy(
 ) -> Result<Process, Error> {
     let program = &context.programs.proxy;
     present(program)?;
-    let socket = |name: &str| format!("unix:{}", folder.run_file(name).display());
-    let arguments = [
+    let unix = |path: std::path::PathBuf| format!("unix:{}", path.display());
+    let mut arguments = vec![
         "--display".to_owned(),
-        socket("display.sock"),
+        unix(folder.display_socket()),
         "--websocket".to_owned(),
-        socket("websocket.sock"),
+        unix(folder.run_file("websocket.sock")),
         "--name".to_owned(),
         desktop.name.clone(),
     ];
+    arguments.extend(user::beside(record.vmm.as_ref()));
     // a proxy that was killed leaves its socket
     let _ = std::fs::remove_file(folder.run_file("websocket.sock"));
     let log = append_log(&folder.file("proxy.log")).map_err(|error| system("opening proxy.log", error))?;

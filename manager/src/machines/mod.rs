@@ -13,6 +13,7 @@ mod process;
 mod reason;
 mod record;
 mod spawn;
+mod user;
 
 use std::collections::HashMap;
 use std::io;

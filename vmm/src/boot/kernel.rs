@@ -2,7 +2,7 @@
 //! (Documentation/arch/x86/boot.rst), entered in 64-bit mode.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -65,23 +65,51 @@ pub enum Error {
     Memory(#[from] GuestMemoryError),
 }
 
+/// A file that is read again at each restart of the guest.
+struct Source {
+    path: PathBuf,
+    file: File,
+}
+
+impl Source {
+    fn open(what: &'static str, path: &Path) -> Result<Self, Error> {
+        let file = File::open(path).map_err(|source| Error::Read { what, path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// To be read from its beginning, by one reader at a time.
+    fn rewound(&self) -> io::Result<File> {
+        let mut file = self.file.try_clone()?;
+        file.rewind()?;
+        Ok(file)
+    }
+}
+
+/// What is booted, open for as long as the machine lives.
+pub struct Files {
+    kernel: Source,
+    initrd: Option<Source>,
+}
+
+impl Files {
+    /// Opens the kernel and the initial RAM disk.
+    pub fn open(kernel: &Path, initrd: Option<&Path>) -> Result<Self, Error> {
+        let initrd = initrd.map(|path| Source::open("initrd", path)).transpose()?;
+        Ok(Self { kernel: Source::open("kernel", kernel)?, initrd })
+    }
+}
+
 /// Loads everything and returns the address of the first instruction.
-pub fn load(
-    memory: &GuestMemory,
-    kernel: &Path,
-    initrd: Option<&Path>,
-    cmdline: &str,
-    rsdp: GuestAddress,
-) -> Result<GuestAddress, Error> {
+pub fn load(memory: &GuestMemory, files: &Files, cmdline: &str, rsdp: GuestAddress) -> Result<GuestAddress, Error> {
     let mut params = boot_params::default();
-    let image = load_kernel(memory, kernel, &mut params)?;
+    let image = load_kernel(memory, &files.kernel, &mut params)?;
 
     let header = &mut params.hdr;
     header.type_of_loader = LOADER_OTHER;
     header.cmd_line_ptr = layout::COMMAND_LINE as u32;
     header.cmdline_size = layout::COMMAND_LINE_SIZE as u32 - 1;
-    if let Some(path) = initrd {
-        let (start, size) = load_initrd(memory, path, image.end, u64::from(header.initrd_addr_max))?;
+    if let Some(initrd) = &files.initrd {
+        let (start, size) = load_initrd(memory, initrd, image.end, u64::from(header.initrd_addr_max))?;
         // Below 2 GiB, as `load_initrd` promises.
         header.ramdisk_image = start as u32;
         header.ramdisk_size = size as u32;
@@ -101,10 +129,11 @@ struct Image {
     end: u64,
 }
 
-fn load_kernel(memory: &GuestMemory, path: &Path, params: &mut boot_params) -> Result<Image, Error> {
+fn load_kernel(memory: &GuestMemory, source: &Source, params: &mut boot_params) -> Result<Image, Error> {
+    let path = &source.path;
     let read = |source| Error::Read { what: "kernel", path: path.to_owned(), source };
     let wrong = |reason: String| Error::Kernel { path: path.to_owned(), reason };
-    let mut file = File::open(path).map_err(read)?;
+    let mut file = source.rewound().map_err(read)?;
     let length = file.metadata().map_err(read)?.len();
     let mut magic = [0; 4];
     let mut header = [0; 4];
@@ -143,9 +172,10 @@ fn load_kernel(memory: &GuestMemory, path: &Path, params: &mut boot_params) -> R
 }
 
 /// Loads the RAM disk as high as it may lie, so that the kernel has room to grow.
-fn load_initrd(memory: &GuestMemory, path: &Path, above: u64, limit: u64) -> Result<(u64, u64), Error> {
+fn load_initrd(memory: &GuestMemory, source: &Source, above: u64, limit: u64) -> Result<(u64, u64), Error> {
+    let path = &source.path;
     let read = |source| Error::Read { what: "initrd", path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(read)?;
+    let mut file = source.rewound().map_err(read)?;
     let size = file.metadata().map_err(read)?.len();
     let no_room = || Error::NoRoom { path: path.to_owned(), size };
     let low = memory.iter().next().map_or(0, GuestMemoryRegion::len);
@@ -190,7 +220,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
         let memory = allocate(ByteSize::mib(64)).unwrap();
-        load(&memory, file.path(), None, "", GuestAddress(0)).unwrap_err().to_string()
+        load(&memory, &Files::open(file.path(), None).unwrap(), "", GuestAddress(0)).unwrap_err().to_string()
     }
 
     #[test]
@@ -226,10 +256,11 @@ mod tests {
         let memory = allocate(ByteSize::mib(64)).unwrap();
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[7; 5000]).unwrap();
-        let (start, size) = load_initrd(&memory, file.path(), 32 << 20, INITRD_MAX).unwrap();
+        let source = Source::open("initrd", file.path()).unwrap();
+        let (start, size) = load_initrd(&memory, &source, 32 << 20, INITRD_MAX).unwrap();
         assert_eq!((start, size), ((64 << 20) - 8192, 5000));
         assert_eq!(memory.read_obj::<u8>(GuestAddress(start + 4999)).unwrap(), 7);
-        let error = load_initrd(&memory, file.path(), 64 << 20, INITRD_MAX).unwrap_err();
+        let error = load_initrd(&memory, &source, 64 << 20, INITRD_MAX).unwrap_err();
         assert!(error.to_string().contains("more memory"), "{error}");
     }
 }

@@ -70,7 +70,15 @@ fn the_first_sigterm_presses_the_power_button_and_the_second_ends_the_machine() 
     stubborn.expect("TICK");
     terminate(&stubborn);
     stubborn.expect("TICK");
-    terminate(&stubborn);
+    // Two signals in quick succession are one to a process that has not run between them.
+    let ended = || {
+        let ended = stubborn.has_ended();
+        if !ended {
+            terminate(&stubborn);
+        }
+        ended.then_some(())
+    };
+    eventually(ended, || "the machine does not end".into());
     assert_eq!(stubborn.end(), (0, "yunju-vmm: machine ended: ended by request".to_owned()));
 }
 

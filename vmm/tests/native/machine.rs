@@ -252,6 +252,10 @@ impl Machine {
         input.write_all(text.as_bytes()).and_then(|()| input.flush()).expect("the machine reads");
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("the process is ours").is_some()
+    }
+
     /// Waits until the process has ended and returns its exit code and the last line of its standard error.
     pub fn end(&mut self) -> (i32, String) {
         let deadline = Instant::now() + PATIENCE;
