@@ -25,6 +25,8 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use self::bitmap::Bitmap;
 use self::header::{BITMAP_START, HEADER, is_length};
@@ -407,10 +409,20 @@ fn create_as(file: &File, name: &str, header: &Header) -> Result<(), Error> {
     file.sync_all().map_err(io("writing its header"))
 }
 
+/// A machine that was killed is gone only a moment after the process that was waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Keeps others from writing to a file, and if it is to be written to, from reading it, for as long as it is open.
 pub fn lock(name: &str, file: &File, writable: bool) -> Result<(), Error> {
     let lock = if writable { File::try_lock } else { File::try_lock_shared };
-    match lock(file) {
+    let deadline = Instant::now() + PATIENCE;
+    let locked = loop {
+        match lock(file) {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(PATIENCE / 100),
+            locked => break locked,
+        }
+    };
+    match locked {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {
             let read = writable && file.try_lock_shared().is_ok();

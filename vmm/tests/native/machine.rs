@@ -252,6 +252,13 @@ impl Machine {
         input.write_all(text.as_bytes()).and_then(|()| input.flush()).expect("the machine reads");
     }
 
+    /// The process that runs the guest: the one that was started only watches over it.
+    pub fn jailed_pid(&self) -> u32 {
+        let path = format!("/proc/{0}/task/{0}/children", self.pid());
+        let children = || fs::read_to_string(&path).ok()?.split_whitespace().next()?.parse().ok();
+        eventually(children, || "nobody is in the jail".into())
+    }
+
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("the process is ours").is_some()
     }
@@ -336,7 +343,7 @@ impl Machine {
     }
 
     /// Ends it at once, whatever it does; it may have ended.
-    pub fn kill(&mut self) {
+    pub fn tell_to_end(&mut self) {
         let pid = rustix::process::Pid::from_raw(self.pid() as i32).expect("a process");
         let ended = |machine: &mut Self| machine.child.try_wait().expect("the process is ours").is_some();
         // The first SIGTERM that is seen presses the power button, and two at once are one.
@@ -404,4 +411,11 @@ pub fn eventually<T>(mut attempt: impl FnMut() -> Option<T>, complaint: impl FnO
 /// Runs `yunju-vmm` with arguments that it refuses, in a folder.
 pub fn refused(folder: &Path, args: &[&str]) -> Output {
     Command::new(VMM).args(args).current_dir(folder).stdin(Stdio::null()).output().expect("yunju-vmm starts")
+}
+
+/// What `yunju-vmm` said on standard error, but for what this host lacks for a jail.
+pub fn complaint_of(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let own: Vec<_> = text.lines().filter(|line| !line.starts_with("yunju-vmm: warning: jail: ")).collect();
+    own.join("\n")
 }

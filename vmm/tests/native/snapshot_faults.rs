@@ -59,8 +59,12 @@ fn whoever_is_killed_during_a_snapshot_and_whenever_the_one_before_is_whole() {
 
 /// Lets no file of the machine grow beyond `bytes`, as if the disk were full.
 fn limit_files(machine: &Machine, bytes: Option<u64>) {
-    let pid = Pid::from_raw(machine.pid() as i32).expect("a process");
-    prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes, maximum: None })
+    let pid = Pid::from_raw(machine.jailed_pid() as i32).expect("a process");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", pid.as_raw_nonzero())).expect("it lives");
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max file size")).expect("a limit of every process");
+    // The jail's, which only the host's own root could lift.
+    let maximum = line.split_whitespace().nth(1).and_then(|hard| hard.parse().ok());
+    prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes.or(maximum), maximum })
         .expect("our process' limits are ours to set");
 }
 
@@ -125,7 +129,7 @@ fn a_machine_that_is_killed_while_it_is_suspended_ends_at_once() {
         step(&mut machine);
         let mut client = client(&machine, &album, "s", &["--end"]);
         thread::sleep(Duration::from_millis(3 * round));
-        machine.kill();
+        machine.tell_to_end();
         let (code, line) = machine.end();
         assert_eq!(code, 0, "{line}");
         let taken = client.wait().unwrap().success();

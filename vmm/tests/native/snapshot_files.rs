@@ -7,7 +7,7 @@ use std::process::Output;
 use kvm_bindings::kvm_cpuid_entry2;
 use yunju_vmm::snapshot::state::State;
 
-use crate::machine::{PATIENCE, guest, refused};
+use crate::machine::{PATIENCE, complaint_of, guest, refused};
 use crate::snapshot::{Album, life, numbered, step, suspend};
 
 /// A snapshot in a folder of its own, and how to try to go on from it.
@@ -52,7 +52,7 @@ impl Trial {
     /// The one line that says why not.
     fn complaint(&self, folder: &str, flags: &[&str]) -> String {
         let output = self.run(folder, flags);
-        let text = String::from_utf8(output.stderr).expect("text");
+        let text = complaint_of(&output);
         assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
         text
     }
@@ -169,7 +169,7 @@ fn harmless(folder: &Path, round: usize) {
     let mut machine = life("", 1).args(["--restore", folder.to_str().expect("a path of ours")]).start();
     // It says something, or ends, or is told to.
     machine.is_silent(PATIENCE / 100);
-    machine.kill();
+    machine.tell_to_end();
     let (code, line) = machine.end();
     assert!([0, 1, 3].contains(&code), "round {round}: {code} {line}");
 }

@@ -9,16 +9,13 @@ use std::process::{Command, Stdio};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 
-use crate::machine::{VMM, guest, refused};
+use crate::machine::{VMM, complaint_of, guest, refused};
 
 /// What `yunju-vmm` says when it refuses these flags, and its exit code.
 fn complaint(folder: &Path, args: &[&str]) -> (i32, String) {
     let output = refused(folder, args);
     assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
-    let text = String::from_utf8_lossy(&output.stderr);
-    // What the host lacks for a jail is another matter.
-    let own: Vec<_> = text.lines().filter(|line| !line.starts_with("yunju-vmm: warning: jail: ")).collect();
-    let text = own.join("\n");
+    let text = complaint_of(&output);
     assert!(!text.contains("panicked"), "{text}");
     (output.status.code().unwrap_or_else(|| panic!("{}", output.status)), text)
 }
