@@ -319,6 +319,9 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::Uuid;
     use super::*;
 
     struct Folder(tempfile::TempDir);
@@ -427,6 +430,39 @@ mod tests {
             fs::read_dir(folder.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["a", "b", "base"]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn any_file_is_a_disk_that_can_be_read_or_is_refused(
+            length in prop_oneof![0..1u64 << 21, any::<u64>()],
+            parent in 0..3u8,
+            bitmap in proptest::collection::vec(any::<u8>(), 0..300),
+            file_length in 0..8u64 << 20,
+            junk in proptest::option::of((0usize..80, any::<u8>())),
+        ) {
+            let folder = chain();
+            let parent = [Parent::None, Parent::Raw(64 * 4096), Parent::Layer(Uuid([3; 16]))][parent as usize];
+            let header = Header { length: length / 512 * 512, uuid: Uuid([3; 16]), parent };
+            let mut bytes = header.encode().to_vec();
+            if let Some((at, byte)) = junk {
+                bytes[at] = byte;
+            }
+            bytes.extend(bitmap);
+            let path = folder.path("hostile");
+            fs::write(&path, &bytes).unwrap();
+            File::options().write(true).open(&path).unwrap().set_len(file_length).unwrap();
+            let _ = info(&path);
+            for chain in [&["hostile"][..], &["base", "hostile"], &["hostile", "hostile"]] {
+                let Ok(disk) = open(&folder.paths(chain)) else { continue };
+                let mut bytes = vec![0; disk.length().min(4 << 20) as usize];
+                disk.read_at(&mut bytes, 0).unwrap();
+                diff(&folder.paths(chain)).unwrap();
+                flatten(&folder.paths(chain), &folder.path("flat"), false).unwrap();
+                fs::remove_file(folder.path("flat")).unwrap();
+            }
+        }
     }
 
     #[test]
