@@ -1,11 +1,21 @@
 """boot: from a monitor's start to userspace and to the first frame, beside QEMU's microvm, in the nested lab."""
 
+import os
+import re
+import select
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
 from figures import OUTPUT, Figure, Missing, image, in_lab, median, program
 
 RUNS = 3
 DESKTOP_RUNS = 5
-# The command line of the boot measurements of Firecracker, Cloud Hypervisor and QEMU that the goals come from.
-CMDLINE = "console=ttyS0 reboot=k panic=-1 quiet"
+# The command line of the boot measurements of Firecracker, Cloud Hypervisor and QEMU that the goals come from, and that
+# neither machine has PCI or more than one serial port.
+CMDLINE = "console=ttyS0 reboot=k panic=-1 quiet pci=off 8250.nr_uarts=1"
 
 
 def path():
@@ -39,4 +49,51 @@ def first_frame():
                  found["qemu"][0]["peer"], median(found["qemu"], "seconds"), "nested lab")
 
 
-parts = [path, first_frame]
+def private_mib(pid, memory):
+    """What a process has written in all mappings but the guest's memory, of that many bytes, and the guest's pictures."""
+    dirty, guests, counted = 0, 0, True
+    with open(f"/proc/{pid}/smaps") as file:
+        for line in file:
+            if head := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+                guest = int(head[2], 16) - int(head[1], 16) == memory
+                guests += guest
+                counted = not guest and "memfd:yunju-pixels" not in line
+            elif line.startswith("Private_Dirty:") and counted:
+                dirty += int(line.split()[1])
+    if guests != 1:
+        raise Missing(f"the guest's memory cannot be told apart: {guests} mappings have its size")
+    return dirty / 1024
+
+
+def display_memory():
+    """private memory with a screen that is watched: the card guest, native"""
+    folder, described = image("card")
+    memory, said = 128 << 20, b""
+    with tempfile.TemporaryDirectory() as scratch:
+        display = f"{scratch}/display.sock"
+        command = [program("yunju-vmm"), "run", "--kernel", f"{folder}/{described['kernel']}", "--memory", str(memory),
+                   "--display", f"unix:{display},1280x800", "--serial", "stdio"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            while not os.path.exists(display) and process.poll() is None:
+                time.sleep(0.01)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as viewer:
+                viewer.connect(display)
+                # Like a client that keeps up: the machine holds nothing back for it.
+                threading.Thread(target=lambda: all(iter(lambda: viewer.recv(1 << 17), b"")), daemon=True).start()
+                while b"CARD READY" not in said:
+                    readable, _, _ = select.select([process.stdout], [], [], 60)
+                    chunk = os.read(process.stdout.fileno(), 65536) if readable else b""
+                    if not chunk:
+                        raise Missing(f"the card guest shows nothing; it said {said[-200:]!r}")
+                    said += chunk
+                time.sleep(1)  # what is done once after the first picture
+                value = private_mib(process.pid, memory)
+                viewer.shutdown(socket.SHUT_RDWR)
+        finally:
+            process.kill()
+            process.wait()
+    yield Figure("boot.vmm_private_mib.display", value, "MiB", 1)
+
+
+parts = [path, display_memory, first_frame]

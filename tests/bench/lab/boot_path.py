@@ -125,7 +125,8 @@ def boot(name, command):
 
 def why(name, command):
     """One boot whose exits are counted by reason and by port. It is slower, so it is no measurement."""
-    wanted = {"reasons": "kvm/kvm_exit:exit_reason", "ports": "kvm/kvm_pio:port", "msrs": "kvm/kvm_msr:ecx"}
+    wanted = {"reasons": "kvm/kvm_exit:exit_reason", "ports": "kvm/kvm_pio:port", "msrs": "kvm/kvm_msr:ecx",
+              "cpuid": "kvm/kvm_cpuid:function", "registers": "kvm/kvm_mmio:gpa", "apic": "kvm/kvm_apic:reg"}
     def trigger(where, text):
         with open(f"{TRACING}/events/{where.split(':')[0]}/trigger", "w") as file:
             file.write(text)
