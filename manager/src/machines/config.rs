@@ -42,7 +42,7 @@ pub fn machine(desktop: &Desktop, image: &Image, folder: &Folder, net: Option<Ra
             limit: None,
         }),
         vsock: Some(VsockConfig { cid: GUEST_CID, socket: folder.vsock_socket() }),
-        balloon: false,
+        balloon: true,
         control: Some(socket("control.sock")),
         restore: None,
     }
