@@ -145,13 +145,13 @@ pub fn set_boot_registers(vcpu: &VcpuFd, entry: GuestAddress) -> Result<(), Erro
 /// and the local APIC passes the board's interrupt and NMI lines through.
 pub fn set_firmware_state(vcpu: &VcpuFd) -> Result<(), Error> {
     // One bank of machine check registers instead of 32: nothing ever reports to them, and Linux reads and writes
-    // each with seven exits. It must be one, or Linux complains. A KVM without machine checks may refuse.
+    // each with some six exits. It must be one, or Linux complains. A KVM without machine checks may refuse.
     let banks = 1u64;
     // SAFETY: the ioctl reads one u64, which lives through the call.
     unsafe { ioctl_with_ref(vcpu, request::KVM_X86_SETUP_MCE(), &banks) };
 
     // AVX is on (XCR0). Kernels that use it do this themselves, but where KVM itself runs on an emulated processor it can
-    // miss that: it then tells a wrong size of the registers, and Linux warns with a trace and 30 exits. Without AVX
+    // miss that: it then tells a wrong size of the registers, and Linux warns with a trace and some two dozen exits. Without AVX
     // KVM refuses, and nothing is lost.
     let mut avx = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
     avx.xcrs[0] = kvm_xcr { xcr: 0, value: 7, ..Default::default() };
