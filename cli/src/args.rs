@@ -37,12 +37,28 @@ pub enum Command {
         after_help = "Examples:\n  yunju create alice --image desktop --start\n  yunju create dev --image desktop --owner alice --memory 2G --cpus 2"
     )]
     Create(Create),
-    /// Start the machine of a desktop and wait until it runs
+    /// Start the machine of a desktop, or wake it, and wait until it runs
     Start(Start),
     /// Ask a guest to shut down and wait until its machine has ended
     Stop(Stop),
     /// Stop, then start
     Restart(Stop),
+    /// Put running desktops to sleep: they use no memory and go on where they were
+    #[command(after_help = "Example:\n  yunju suspend alice")]
+    Suspend(Names),
+    /// Wake suspended desktops and wait until they run
+    #[command(after_help = "Example:\n  yunju resume alice")]
+    Resume(Resume),
+    /// Keep moments of desktops and go back to them
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+    /// Make new desktops that go on where one is now, or was when a snapshot was taken
+    #[command(after_help = "The new desktops belong to the same user and sleep until they are started.\n\n\
+                            Examples:\n  yunju fork alice experiment\n  yunju fork alice try-1 try-2 --snapshot before --start")]
+    Fork(Fork),
+    /// Go back to the newest restore point; what was becomes one, so that `undo` again undoes this
+    #[command(after_help = "Example:\n  yunju undo alice")]
+    Undo(Undo),
     /// Delete desktops with everything in them
     Rm(Remove),
     /// List desktops
@@ -122,6 +138,9 @@ pub struct Serve {
     /// Stop all machines when the service ends; without it they go on and the next `serve` takes them up
     #[arg(long)]
     pub stop_machines: bool,
+    /// Suspend all machines when the service ends; the next `serve` wakes them
+    #[arg(long, conflicts_with = "stop_machines")]
+    pub suspend_machines: bool,
     /// Seconds that a guest gets to shut down before its machine is ended
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub stop_timeout: u32,
@@ -203,10 +222,92 @@ pub struct Waiting {
 }
 
 #[derive(Debug, Args)]
+pub struct Names {
+    /// Names or ids
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// Names or ids
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Snapshot {
+    /// Keep the present of a desktop, which goes on; of one that does not run its disks are kept
+    #[command(after_help = "Example:\n  yunju snapshot create alice --name before-upgrade")]
+    Create {
+        /// Name or id of the desktop
+        name: String,
+        /// What to call the snapshot
+        #[arg(long = "name", value_name = "LABEL")]
+        label: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// List the snapshots of a desktop, or all; restore points are taken by the service
+    Ls {
+        /// Name or id of the desktop
+        name: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Put a desktop back to a snapshot; what was becomes a restore point (see `undo`)
+    #[command(after_help = "Example:\n  yunju snapshot restore alice before-upgrade")]
+    Restore {
+        /// Name or id of the desktop
+        name: String,
+        /// Its name, its id, or the beginning of that
+        snapshot: String,
+    },
+    /// Remove snapshots of a desktop
+    Rm {
+        /// Name or id of the desktop
+        name: String,
+        /// Their names, their ids, or the beginnings of those
+        #[arg(required = true)]
+        snapshots: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Fork {
+    /// Name or id of the desktop
+    pub name: String,
+    /// What the new ones are called
+    #[arg(required = true)]
+    pub new: Vec<String>,
+    /// Go on from this snapshot: its name, its id, or the beginning of that [default: the present]
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub snapshot: Option<String>,
+    /// Start them, too
+    #[arg(long)]
+    pub start: bool,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub struct Undo {
+    /// Name or id
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
 pub struct Start {
     /// Names or ids
     #[arg(required = true)]
     pub names: Vec<String>,
+    /// Boot suspended desktops from their disks, as after a power loss; what is only in their memory is lost
+    #[arg(long)]
+    pub cold: bool,
     #[command(flatten)]
     pub waiting: Waiting,
 }
@@ -216,7 +317,7 @@ pub struct Stop {
     /// Names or ids
     #[arg(required = true)]
     pub names: Vec<String>,
-    /// Do not ask the guest, end the machine at once
+    /// Do not ask the guest, end the machine at once; a suspended one loses its memory
     #[arg(long)]
     pub force: bool,
     /// Seconds that the guest gets before the machine is ended [default: the service's]

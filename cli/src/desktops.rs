@@ -15,11 +15,11 @@ use crate::output;
 /// How often a state that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
-fn path(name: &str, rest: &str) -> String {
+pub fn path(name: &str, rest: &str) -> String {
     format!("/v1/desktops/{}{rest}", segment(name))
 }
 
-async fn look(client: &Client, name: &str) -> Result<Desktop> {
+pub async fn look(client: &Client, name: &str) -> Result<Desktop> {
     client.get(&path(name, "")).await
 }
 
@@ -50,7 +50,8 @@ pub async fn create(client: &Client, create: Create) -> Result<()> {
 
 pub async fn start(client: &Client, start: Start) -> Result<()> {
     for name in &start.names {
-        let _: Desktop = client.post(&path(name, "/start"), &()).await?;
+        let start = if start.cold { "/start?cold=true" } else { "/start" };
+        let _: Desktop = client.post(&path(name, start), &()).await?;
     }
     for name in start.names.iter().filter(|_| !start.waiting.no_wait) {
         until_running(client, name).await?;
@@ -81,7 +82,8 @@ pub async fn restart(client: &Client, stop: Stop) -> Result<()> {
         let up = |desktop: &Desktop| match desktop.state {
             State::Running => true,
             State::Stopped => desktop.ended.as_ref().is_some_and(|ended| ended.failed),
-            State::Starting | State::Stopping => false,
+            State::Suspended => true,
+            State::Starting | State::Stopping | State::Suspending => false,
         };
         let desktop = until(client, name, up).await?;
         report(name, &desktop)?;
@@ -89,8 +91,8 @@ pub async fn restart(client: &Client, stop: Stop) -> Result<()> {
     Ok(())
 }
 
-async fn until_running(client: &Client, name: &str) -> Result<Desktop> {
-    let settled = |desktop: &Desktop| matches!(desktop.state, State::Running | State::Stopped);
+pub async fn until_running(client: &Client, name: &str) -> Result<Desktop> {
+    let settled = |desktop: &Desktop| matches!(desktop.state, State::Running | State::Stopped | State::Suspended);
     let desktop = until(client, name, settled).await?;
     report(name, &desktop)?;
     Ok(desktop)
@@ -102,6 +104,10 @@ fn report(name: &str, desktop: &Desktop) -> Result<()> {
             eprintln!("{name}: running");
             Ok(())
         }
+        (Some(ended), State::Suspended) => bail!(
+            "{name} did not go on and is still suspended: {}; `yunju start {name} --cold` boots it without its memory",
+            ended.reason
+        ),
         (Some(ended), _) => bail!("{name} ended: {}; see `yunju logs {name} --source vmm`", ended.reason),
         (None, state) => bail!("{name} is {state}"),
     }

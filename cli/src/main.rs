@@ -7,6 +7,7 @@ mod desktops;
 mod doctor;
 mod failure;
 mod images;
+mod moments;
 mod output;
 mod serve;
 mod users;
@@ -67,6 +68,11 @@ async fn talk(data: PathBuf, command: Command) -> Result<()> {
         Command::Start(arguments) => desktops::start(&client, arguments).await,
         Command::Stop(arguments) => desktops::stop(&client, arguments).await,
         Command::Restart(arguments) => desktops::restart(&client, arguments).await,
+        Command::Suspend(arguments) => moments::suspend(&client, &arguments).await,
+        Command::Resume(arguments) => moments::resume(&client, &arguments).await,
+        Command::Snapshot(arguments) => moments::snapshot(&client, arguments).await,
+        Command::Fork(arguments) => moments::fork(&client, arguments).await,
+        Command::Undo(arguments) => moments::undo(&client, &arguments).await,
         Command::Rm(arguments) => desktops::remove(&client, arguments).await,
         Command::Ls(arguments) => desktops::list(&client, &arguments).await,
         Command::Show(arguments) => desktops::show(&client, &arguments).await,

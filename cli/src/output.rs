@@ -4,8 +4,10 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use comfy_table::{Table, presets};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
-use yunju_manager::model::{Desktop, Image, State, User};
+use yunju_manager::model::{Desktop, Image, Snapshot, State, User};
 use yunju_protocol::machine::ByteSize;
 
 use crate::args::Format;
@@ -77,7 +79,7 @@ impl Row for Desktop {
 
     fn cells(&self) -> Vec<String> {
         let note = match (&self.ended, self.state) {
-            (Some(ended), State::Stopped) => ended.reason.clone(),
+            (Some(ended), State::Stopped | State::Suspended) => ended.reason.clone(),
             _ => String::new(),
         };
         let failed = self.ended.as_ref().is_some_and(|ended| ended.failed);
@@ -92,6 +94,22 @@ impl Row for Desktop {
             note,
         ]
     }
+}
+
+impl Row for Snapshot {
+    const COLUMNS: &'static [&'static str] = &["ID", "DESKTOP", "KIND", "TAKEN", "SIZE", "NAME"];
+
+    fn cells(&self) -> Vec<String> {
+        let size = if self.memory { format!("{}M", self.bytes.div_ceil(1 << 20)) } else { "disks".to_owned() };
+        let id = self.id.to_string();
+        let short = id.split('-').next().unwrap_or(&id).to_owned();
+        vec![short, self.desktop.clone(), self.kind.to_string(), time(self.created), size, self.name.clone()]
+    }
+}
+
+/// A moment in this host's time.
+pub fn time(moment: Timestamp) -> String {
+    moment.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 impl Row for User {

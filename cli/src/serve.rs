@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
 use yunju_manager::machines::{Admission, Limits, Programs};
-use yunju_manager::serve::{self, Options};
+use yunju_manager::serve::{self, AtEnd, Options};
 
 use crate::args::Serve;
 use crate::home;
@@ -40,7 +40,11 @@ pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
             passt: find_passt(),
         },
         limits: Limits { stop, memory, ..Limits::default() },
-        stop_machines: arguments.stop_machines,
+        at_end: match (arguments.stop_machines, arguments.suspend_machines) {
+            (true, _) => AtEnd::Stop,
+            (false, true) => AtEnd::Suspend,
+            (false, false) => AtEnd::Leave,
+        },
     };
     Ok(serve::run(options, |url| eprintln!("yunju: open {url}")).await?)
 }

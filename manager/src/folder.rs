@@ -7,9 +7,6 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::disks;
-use crate::images::Image;
-
 /// The socket paths below a data folder must fit `sockaddr_un`: 107 bytes, of which
 /// `/desktops/<36 characters>/run/guest/vsock_1077` takes 67.
 pub const LONGEST_DATA_PATH: usize = 107 - 67;
@@ -65,34 +62,13 @@ impl Folder {
         self.run_file("guest/vsock")
     }
 
-    /// The desktop's copy of the image's disk number `index`.
-    pub fn disk(&self, index: usize) -> PathBuf {
-        self.file(&format!("disk-{index}.img"))
-    }
-
-    /// Makes the folder with its own copies of the image's writable disks. It appears under its name
-    /// only when it is whole.
-    pub fn create(&self, image: &Image) -> Result<(), Error> {
-        self.create_whole(image).map_err(|error| Error { doing: "cannot make", path: self.path.clone(), error })
-    }
-
-    fn create_whole(&self, image: &Image) -> io::Result<()> {
-        let unfinished = self.path.with_extension("new");
-        remove(&unfinished)?;
-        private_folder(&unfinished)?;
-        let made = (|| {
-            for (index, disk) in image.manifest.disks.iter().enumerate().filter(|(_, disk)| !disk.readonly) {
-                let copy = unfinished.join(format!("disk-{index}.img"));
-                let length = disk.size.map_or(0, |size| size.0);
-                disks::copy_sparse(&image.folder.join(&disk.path), &copy, length)?;
-            }
-            fs::rename(&unfinished, &self.path)?;
-            fs::File::open(self.path.parent().unwrap_or(&self.path))?.sync_all()
-        })();
-        if made.is_err() {
-            remove(&unfinished)?;
-        }
-        made
+    /// Makes the folder.
+    pub fn create(&self) -> Result<(), Error> {
+        let made = private_folder(&self.path).and_then(|()| {
+            let parent = self.path.parent().unwrap_or(&self.path);
+            fs::File::open(parent)?.sync_all()
+        });
+        made.map_err(|error| Error { doing: "cannot make", path: self.path.clone(), error })
     }
 
     /// Removes the folder with everything in it. It is no longer found under its name while it goes.

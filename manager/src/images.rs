@@ -91,10 +91,10 @@ pub struct Manifest {
 pub struct Disk {
     /// In the image's folder.
     pub path: PathBuf,
-    /// Shared by all desktops; each desktop gets its own copy of the others.
+    /// Shared by all desktops; each desktop has layers of its own on the others.
     #[serde(default)]
     pub readonly: bool,
-    /// Length of a desktop's own copy, if it is to be longer than the file; what is added is a hole.
+    /// Length of a desktop's own disk, if it is to be longer than the file; what is added is a hole.
     pub size: Option<ByteSize>,
 }
 
@@ -202,6 +202,7 @@ pub fn list(images: &Path) -> Result<Vec<model::Image>, Error> {
                 cpus: manifest.cpus,
                 display: manifest.display.is_some(),
                 net: manifest.net,
+                warm: None,
                 problem: None,
             },
             Err(error) => model::Image {
@@ -213,6 +214,7 @@ pub fn list(images: &Path) -> Result<Vec<model::Image>, Error> {
                 cpus: 0,
                 display: false,
                 net: false,
+                warm: None,
                 problem: Some(error.to_string()),
             },
         })

@@ -1,20 +1,22 @@
 //! The service behind `yunju serve`: users, desktops, images, and the processes that run them.
 //!
-//! * [`store`]: what is remembered. * [`machines`]: what runs. * [`images`], [`folder`], [`disks`]: what is on disk.
+//! * [`store`]: what is remembered. * [`machines`]: what runs. * [`moments`]: what can be gone back to. * [`images`], [`folder`], [`layers`], [`snapshots`]: what is on disk.
 //! * [`api`]: HTTP for programs; [`web`]: pages for people; [`edge`]: the way from a browser to a desktop's proxy.
 //! * [`serve`]: all of it, listening. * [`model`], [`http`]: for clients.
 
 pub mod api;
 pub mod auth;
-pub mod disks;
 pub mod edge;
 pub mod folder;
 pub mod http;
 pub mod images;
+pub mod layers;
 pub mod machines;
 pub mod model;
+pub mod moments;
 pub mod names;
 pub mod serve;
 pub mod service;
+pub mod snapshots;
 pub mod store;
 pub mod web;

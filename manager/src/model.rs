@@ -114,6 +114,10 @@ pub enum State {
     Running,
     /// The guest was asked to shut down.
     Stopping,
+    /// Its memory is being written down; then it ends.
+    Suspending,
+    /// It does not run, and goes on where it was when it is started.
+    Suspended,
 }
 
 impl State {
@@ -124,6 +128,8 @@ impl State {
             Self::Starting => "starting",
             Self::Running => "running",
             Self::Stopping => "stopping",
+            Self::Suspending => "suspending",
+            Self::Suspended => "suspended",
         }
     }
 }
@@ -157,6 +163,9 @@ pub struct Desktop {
     pub cpus: u8,
     /// When it was made.
     pub created: Timestamp,
+    /// When its newest restore point was taken, to which `undo` goes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_point: Option<Timestamp>,
 }
 
 /// How a machine ended.
@@ -192,6 +201,94 @@ pub struct NewDesktop {
     pub start: bool,
 }
 
+/// What a snapshot was taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SnapshotKind {
+    /// Somebody asked for it.
+    Manual,
+    /// To go back to by `undo`: taken by itself now and then, and before each change of time.
+    Point,
+    /// The desktop sleeps.
+    Suspend,
+    /// Other desktops go on from it.
+    Fork,
+    /// New desktops of an image start from it.
+    Warm,
+}
+
+impl SnapshotKind {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Manual => "manual",
+            Self::Point => "point",
+            Self::Suspend => "suspend",
+            Self::Fork => "fork",
+            Self::Warm => "warm",
+        }
+    }
+}
+
+impl fmt::Display for SnapshotKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for SnapshotKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let kinds = [Self::Manual, Self::Point, Self::Suspend, Self::Fork, Self::Warm];
+        kinds.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| format!("`{text}` is no kind of snapshot"))
+    }
+}
+
+/// A moment of a desktop that can be gone back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Never changes.
+    pub id: Uuid,
+    /// Of this desktop.
+    pub desktop: String,
+    /// What it is called; may be empty.
+    pub name: String,
+    /// What it was taken for.
+    pub kind: SnapshotKind,
+    /// When it was taken.
+    pub created: Timestamp,
+    /// The desktop ran: it goes on from there. Otherwise it is of the disks alone.
+    pub memory: bool,
+    /// There is a picture of its screen.
+    pub screen: bool,
+    /// What its memory takes of the host's disk, in bytes.
+    pub bytes: u64,
+}
+
+/// `POST /v1/desktops/{desktop}/snapshots`
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSnapshot {
+    /// What to call it.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// `POST /v1/desktops/{desktop}/fork`
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fork {
+    /// What the new desktops are called.
+    pub names: Vec<String>,
+    /// They go on from this snapshot, named by id or name; from the present if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// Start them.
+    #[serde(default)]
+    pub start: bool,
+}
+
 /// `POST /v1/desktops/{desktop}/stop` and `…/restart`
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -223,9 +320,37 @@ pub struct Image {
     pub display: bool,
     /// It has a network interface.
     pub net: bool,
+    /// Whether a new desktop starts without booting; absent if it never does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<Warmth>,
     /// Why it cannot be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// Whether there is a machine of an image to start from that has booted already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "state", content = "problem")]
+pub enum Warmth {
+    /// There is none.
+    Cold,
+    /// It is being made.
+    Warming,
+    /// There is one.
+    Warm,
+    /// It could not be made, for this reason.
+    Failed(String),
+}
+
+impl fmt::Display for Warmth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Cold => "no",
+            Self::Warming => "warming",
+            Self::Warm => "yes",
+            Self::Failed(_) => "failed",
+        })
+    }
 }
 
 /// `GET /v1/health`

@@ -35,8 +35,19 @@ pub struct Options {
     pub programs: Programs,
     /// How long things may take.
     pub limits: Limits,
-    /// End all machines when the service ends.
-    pub stop_machines: bool,
+    /// What becomes of the machines when the service ends.
+    pub at_end: AtEnd,
+}
+
+/// What becomes of the machines when the service ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtEnd {
+    /// They go on, and the next service takes them up.
+    Leave,
+    /// They are suspended, and the next service wakes them.
+    Suspend,
+    /// They are stopped.
+    Stop,
 }
 
 /// Why the service does not run.
@@ -94,11 +105,21 @@ pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error
     ready(&url);
     let stop = async {
         signals.any().await;
-        if options.stop_machines {
-            tracing::info!("stopping all machines; a second signal ends them at once");
-            tokio::select! {
-                () = machines.stop_all() => {}
-                () = signals.any() => machines.kill_all().await,
+        match options.at_end {
+            AtEnd::Leave => {}
+            AtEnd::Suspend => {
+                tracing::info!("suspending all machines; a second signal leaves them as they are");
+                tokio::select! {
+                    () = machines.suspend_all() => {}
+                    () = signals.any() => {}
+                }
+            }
+            AtEnd::Stop => {
+                tracing::info!("stopping all machines; a second signal ends them at once");
+                tokio::select! {
+                    () = machines.stop_all() => {}
+                    () = signals.any() => machines.kill_all().await,
+                }
             }
         }
     };
@@ -128,8 +149,10 @@ fn system(doing: &'static str, path: &Path, error: io::Error) -> Error {
 
 /// Makes the data folder if it is missing and resolves it.
 fn prepare(data: &Path) -> Result<PathBuf, Error> {
-    let folders = DirBuilder::new().recursive(true).mode(0o700).create(data.join("desktops"));
-    folders.map_err(|error| system("cannot make", data, error))?;
+    for part in ["desktops", "layers", "snapshots"] {
+        let folders = DirBuilder::new().recursive(true).mode(0o700).create(data.join(part));
+        folders.map_err(|error| system("cannot make", data, error))?;
+    }
     let data = fs::canonicalize(data).map_err(|error| system("cannot find", data, error))?;
     if data.as_os_str().len() > LONGEST_DATA_PATH {
         return Err(Error::LongPath(data));

@@ -86,9 +86,7 @@ impl Service {
         }
         let id = Uuid::new_v4();
         let folder = Folder::of(&self.data, id);
-        let (work_folder, work_image) = (folder.clone(), image.clone());
-        let copied = tokio::task::spawn_blocking(move || work_folder.create(&work_image)).await;
-        copied.map_err(|panic| Refusal::internal(panic.to_string()))??;
+        folder.create()?;
         let row = store::NewDesktop {
             id,
             name: &new.name,
@@ -99,7 +97,7 @@ impl Service {
             memory: memory.0,
             cpus,
         };
-        if let Err(error) = self.store.add_desktop(&row) {
+        if let Err(error) = self.store.add_desktop(&row, &[]) {
             folder.remove()?;
             return Err(error.into());
         }
@@ -117,6 +115,7 @@ impl Service {
         let folder = Folder::of(&self.data, desktop.id);
         let removed = tokio::task::spawn_blocking(move || folder.remove()).await;
         removed.map_err(|panic| Refusal::internal(panic.to_string()))??;
+        self.machines.context().sweep_soon();
         tracing::info!(desktop = %desktop.name, "desktop deleted");
         Ok(())
     }
@@ -140,6 +139,7 @@ impl Service {
             memory: desktop.memory,
             cpus: desktop.cpus,
             created: desktop.created,
+            restore_point: self.restore_point(desktop.id),
         }
     }
 }

@@ -49,7 +49,7 @@ impl Answer {
 
 async fn house() -> House {
     let folder = tempfile::tempdir().unwrap();
-    for part in ["desktops", "images/card"] {
+    for part in ["desktops", "layers", "snapshots", "images/card"] {
         std::fs::create_dir_all(folder.path().join(part)).unwrap();
     }
     image(folder.path(), json!({}));

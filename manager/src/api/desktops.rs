@@ -90,13 +90,27 @@ pub async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// `?cold=true`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartQuery {
+    /// Boot a suspended desktop from its disks, as after a power loss.
+    #[serde(default)]
+    cold: bool,
+}
+
 pub async fn start(
     extract::State(service): Shared,
     caller: Caller,
     Path(desktop): Path<String>,
+    Query(query): Query<StartQuery>,
 ) -> Result<(StatusCode, Json<Desktop>), Refusal> {
     let desktop = caller.desktop(&service, &desktop)?;
-    service.machines.start(desktop.id).await?;
+    if query.cold {
+        service.machines.start_cold(desktop.id).await?;
+    } else {
+        service.machines.start(desktop.id).await?;
+    }
     accepted(&service, &caller, &desktop)
 }
 
@@ -133,7 +147,7 @@ fn patience(stop: &Stop) -> Option<Duration> {
     stop.timeout.map(|seconds| Duration::from_secs(seconds.min(3600).into()))
 }
 
-fn accepted(
+pub fn accepted(
     service: &Service,
     caller: &Caller,
     desktop: &store::Desktop,
@@ -149,7 +163,16 @@ pub async fn screenshot(
 ) -> Result<Response, Refusal> {
     let desktop = caller.desktop(&service, &desktop)?;
     match service.machines.state(desktop.id) {
-        State::Running | State::Stopping => {}
+        State::Running | State::Stopping | State::Suspending => {}
+        State::Suspended => {
+            let kept = match desktop.resume {
+                Some(id) => super::snapshots::picture(&service, id).await?,
+                None => None,
+            };
+            return kept.ok_or_else(|| {
+                Refusal::conflict(format!("`{}` showed no picture when it was suspended", desktop.name))
+            });
+        }
         state => return Err(Refusal::conflict(format!("`{}` is {state} and shows no picture", desktop.name))),
     }
     let control = Folder::of(&service.data, desktop.id).run_file("control.sock");

@@ -13,7 +13,15 @@
 //! | `GET /v1/images` | user | all images |
 //! | `GET`, `POST /v1/desktops` | user | the desktops one sees; makes one |
 //! | `GET`, `DELETE /v1/desktops/{desktop}` | owner, admin | shows, deletes; `{desktop}` is its name or id |
-//! | `POST /v1/desktops/{desktop}/start`, `/stop`, `/restart` | owner, admin | 202 and the desktop |
+//! | `POST /v1/desktops/{desktop}/start`, `/stop`, `/restart`, `/resume` | owner, admin | 202 and the desktop; `start?cold=true` forgets a suspended one's memory |
+//! | `POST /v1/desktops/{desktop}/suspend` | owner, admin | the desktop, when it is suspended |
+//! | `GET /v1/snapshots` | user | the snapshots of all desktops one sees |
+//! | `GET`, `POST /v1/desktops/{desktop}/snapshots` | owner, admin | the snapshots, newest first; takes one |
+//! | `DELETE /v1/desktops/{desktop}/snapshots/{snapshot}` | owner, admin | removes one; `{snapshot}` is its name, its id or the beginning of that |
+//! | `GET /v1/desktops/{desktop}/snapshots/{snapshot}/screen` | owner, admin | `image/png` |
+//! | `POST /v1/desktops/{desktop}/snapshots/{snapshot}/restore` | owner, admin | 202 and the desktop, which is as it was then |
+//! | `POST /v1/desktops/{desktop}/undo` | owner, admin | the same with the newest restore point |
+//! | `POST /v1/desktops/{desktop}/fork` | owner, admin | 201 and the new desktops |
 //! | `GET /v1/desktops/{desktop}/screenshot` | owner, admin | `image/png` |
 //! | `GET /v1/desktops/{desktop}/logs?source=serial&offset=0` | owner, admin | bytes from there on; `yunju-next-offset` |
 //! | `GET /v1/desktops/{desktop}/console` | owner, admin | upgrade to `yunju-console`: the serial port's bytes, both ways |
@@ -26,6 +34,7 @@ mod console;
 mod desktops;
 pub mod problem;
 mod session;
+mod snapshots;
 mod users;
 
 use std::sync::Arc;
@@ -65,6 +74,15 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/v1/desktops/{desktop}/start", post(desktops::start))
         .route("/v1/desktops/{desktop}/stop", post(desktops::stop))
         .route("/v1/desktops/{desktop}/restart", post(desktops::restart))
+        .route("/v1/desktops/{desktop}/suspend", post(snapshots::suspend))
+        .route("/v1/desktops/{desktop}/resume", post(snapshots::resume))
+        .route("/v1/desktops/{desktop}/undo", post(snapshots::undo))
+        .route("/v1/desktops/{desktop}/fork", post(snapshots::fork))
+        .route("/v1/snapshots", get(snapshots::list_all))
+        .route("/v1/desktops/{desktop}/snapshots", get(snapshots::list).post(snapshots::create))
+        .route("/v1/desktops/{desktop}/snapshots/{snapshot}", delete(snapshots::remove))
+        .route("/v1/desktops/{desktop}/snapshots/{snapshot}/restore", post(snapshots::restore))
+        .route("/v1/desktops/{desktop}/snapshots/{snapshot}/screen", get(snapshots::screen))
         .route("/v1/desktops/{desktop}/screenshot", get(desktops::screenshot))
         .route("/v1/desktops/{desktop}/logs", get(desktops::logs))
         .route("/v1/desktops/{desktop}/console", get(console::attach))

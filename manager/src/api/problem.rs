@@ -53,6 +53,11 @@ impl Refusal {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
+    /// 409: there are enough of them.
+    pub fn limit(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "limit", detail)
+    }
+
     /// 429
     pub fn too_many(seconds: u64) -> Self {
         let detail = format!("too many failed attempts: try again in {seconds} s");
@@ -101,7 +106,15 @@ impl From<machines::Error> for Refusal {
             machines::Error::Image(error) => error.into(),
             machines::Error::NoMemory(error) => Self::new(StatusCode::CONFLICT, "no_memory", error.to_string()),
             machines::Error::Gone => Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
-            machines::Error::Stopping | machines::Error::ImageChanged(_) => Self::conflict(error.to_string()),
+            machines::Error::Stopping
+            | machines::Error::Suspending
+            | machines::Error::NotRunning
+            | machines::Error::Asleep
+            | machines::Error::NoSnapshot
+            | machines::Error::Busy(_)
+            | machines::Error::ImageChanged(_) => Self::conflict(error.to_string()),
+            machines::Error::DiskFull(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", error.to_string()),
+            machines::Error::NoSnapshotTaken(_) | machines::Error::NoAnswer(_) => Self::upstream(error.to_string()),
             error => Self::internal(error.to_string()),
         }
     }

@@ -1,13 +1,13 @@
 //! What a desktop's machine is made of: its image, its own disks, its sockets.
 
 use std::os::fd::RawFd;
-use std::path::PathBuf;
 
 use uuid::Uuid;
 use yunju_protocol::machine::{
-    ByteSize, DiskConfig, DisplayConfig, Endpoint, MachineConfig, NetBackend, NetConfig, SerialConfig, VsockConfig,
+    ByteSize, DisplayConfig, Endpoint, MachineConfig, NetBackend, NetConfig, SerialConfig, VsockConfig,
 };
 
+use super::disks::Medium;
 use crate::folder::Folder;
 use crate::images::Image;
 use crate::store::Desktop;
@@ -15,21 +15,17 @@ use crate::store::Desktop;
 /// The guest's context id. The host side is a Unix socket of each machine, so all may have the same.
 const GUEST_CID: u32 = 3;
 
-/// Writes down the machine of `desktop`; `net` is its end of the socket to passt.
-pub fn machine(desktop: &Desktop, image: &Image, folder: &Folder, net: Option<RawFd>) -> MachineConfig {
+/// Writes down the machine of `desktop` on its `medium`; `net` is its end of the socket to passt.
+pub fn machine(desktop: &Desktop, image: &Image, folder: &Folder, medium: Medium, net: Option<RawFd>) -> MachineConfig {
     let manifest = &image.manifest;
     let socket = |name: &str| Endpoint::Unix(folder.run_file(name));
-    let disk = |(index, disk): (usize, &crate::images::Disk)| {
-        let path: PathBuf = if disk.readonly { image.folder.join(&disk.path) } else { folder.disk(index) };
-        DiskConfig { path, readonly: disk.readonly, ..DiskConfig::default() }
-    };
     MachineConfig {
         kernel: image.folder.join(&manifest.kernel),
         initrd: manifest.initrd.as_ref().map(|initrd| image.folder.join(initrd)),
         cmdline: manifest.cmdline.clone(),
         memory: ByteSize(desktop.memory),
         cpus: desktop.cpus,
-        disks: manifest.disks.iter().enumerate().map(disk).collect(),
+        disks: medium.disks,
         serial: SerialConfig::Socket(socket("console.sock")),
         display: manifest.display.map(|display| DisplayConfig {
             socket: Endpoint::Unix(folder.display_socket()),
@@ -44,7 +40,7 @@ pub fn machine(desktop: &Desktop, image: &Image, folder: &Folder, net: Option<Ra
         vsock: Some(VsockConfig { cid: GUEST_CID, socket: folder.vsock_socket() }),
         balloon: true,
         control: Some(socket("control.sock")),
-        restore: None,
+        restore: medium.restore,
     }
 }
 

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
+use super::disks::Medium;
 use super::process::Process;
 use super::record::Record;
 use super::spawn::{Gated, append_log, fresh_log, spawn};
-use super::{Context, Error, config, user};
+use super::{Context, Error, config, disks, user};
 use crate::folder::Folder;
 use crate::images::Image;
 use crate::store::Desktop;
@@ -35,6 +36,7 @@ pub fn launch(context: &Context, folder: &Folder, desktop: &Desktop) -> Result<L
     }
     let programs = &context.programs;
     present(&programs.vmm)?;
+    let medium = disks::prepare(context, desktop, &image)?;
     folder.prepare_run().map_err(|error| system(format!("making {}", folder.run().display()), error))?;
     fresh_log(&folder.file("proxy.log")).map_err(|error| system("opening proxy.log", error))?;
     let (mut passt, mut net) = (None, None);
@@ -46,7 +48,7 @@ pub fn launch(context: &Context, folder: &Folder, desktop: &Desktop) -> Result<L
         }
         None => tracing::warn!(desktop = %desktop.name, "passt is not installed: the machine has no network"),
     }
-    let vmm = gate_vmm(&programs.vmm, folder, desktop, &image, net.as_ref())?;
+    let vmm = gate_vmm(&programs.vmm, folder, desktop, &image, medium, net.as_ref())?;
     let identity = |gated: &Gated| gated.process.identity().clone();
     let mut record = Record { vmm: Some(identity(&vmm)), passt: passt.as_ref().map(identity), ..Record::default() };
     save(&record, folder)?;
@@ -62,9 +64,10 @@ fn gate_vmm(
     folder: &Folder,
     desktop: &Desktop,
     image: &Image,
+    medium: Medium,
     net: Option<&OwnedFd>,
 ) -> Result<Gated, Error> {
-    let machine = config::machine(desktop, image, folder, net.map(AsRawFd::as_raw_fd));
+    let machine = config::machine(desktop, image, folder, medium, net.map(AsRawFd::as_raw_fd));
     let path = folder.file("machine.json");
     let text = serde_json::to_vec_pretty(&machine).map_err(|error| system("writing machine.json", error.into()))?;
     std::fs::write(&path, text).map_err(|error| system(format!("writing {}", path.display()), error))?;

@@ -1,11 +1,13 @@
 //! The life of one machine, in one task:
 //!
 //! ```text
-//! start ── launch ──▶ Starting ── control socket answers ──▶ Running ── order ──▶ Stopping
-//!             │           │                                     │                    │
-//!             ▼           ▼                                     ▼                    ▼
-//!           refused      the VMM ends, or is ended  ───▶  helpers ended, reason kept, run/ removed
+//! start ── launch ──▶ Starting ── control socket answers ──▶ Running ── order ──▶ Stopping, Suspending
+//!             │           │                                     │ ▲                  │         │
+//!             ▼           ▼                                     │ └── no snapshot ───┼─────────┤
+//!           refused      the VMM ends, or is ended  ───▶  helpers ended, reason or snapshot recorded, run/ removed
 //! ```
+//!
+//! A machine that goes on from a snapshot leaves it behind when its control socket answers; until then it is still suspended.
 
 use std::future::pending;
 use std::io;
@@ -16,27 +18,55 @@ use std::time::Duration;
 use hyper::{Method, StatusCode};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::launch::{Launched, launch, start_proxy};
 use super::process::{Exit, Process};
 use super::reason::{self, Reason};
 use super::record::Record;
+use super::snapshot::{self, Purpose, Taken};
 use super::{Context, Error, Table};
 use crate::folder::Folder;
 use crate::http;
 use crate::images::Image;
 use crate::model::State;
-use crate::store::Desktop;
+use crate::store::{Desired, Desktop};
 
 /// What a machine can be told.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub enum Order {
     /// Press the power button; end it after this long.
     Stop(Duration),
     /// End it at once.
     Kill,
+    /// End it with a snapshot.
+    Suspend(Suspend),
 }
+
+/// An order to suspend.
+#[derive(Debug)]
+pub struct Suspend {
+    /// What the snapshot is for.
+    pub purpose: Purpose,
+    /// Told when the machine has ended with its snapshot, or runs on without.
+    pub done: oneshot::Sender<Result<(), Error>>,
+}
+
+/// A snapshot with which the machine is to end.
+struct Taking {
+    task: JoinHandle<Result<Taken, Error>>,
+    done: oneshot::Sender<Result<(), Error>>,
+}
+
+/// How a machine ended.
+enum End {
+    Reason(Reason),
+    Suspended(Box<Taken>),
+}
+
+/// What a VMM that ended with its snapshot gives as its reason.
+pub const SUSPENDED: &str = "suspended";
 
 /// How long passt and the proxy get to end, and a VMM to obey `kill`.
 const GRACE: Duration = Duration::from_secs(2);
@@ -96,7 +126,7 @@ impl Machine {
         let result = launch.await.unwrap_or_else(|panic| {
             Err(Error::System { doing: "starting the machine".to_owned(), error: io::Error::other(panic) })
         });
-        let reason = match result {
+        let (end, done) = match result {
             Ok(Launched { record, vmm, passt, display }) => {
                 let processes = Processes { record, vmm, passt, proxy: first_proxy(display) };
                 tracing::info!(desktop = %desktop.name, pid = processes.vmm.identity().pid, "machine started");
@@ -105,16 +135,16 @@ impl Machine {
             }
             Err(error) => {
                 tracing::warn!(desktop = %desktop.name, %error, "machine not started");
-                let reason = Reason { text: error.to_string(), failed: true };
+                let reason = Reason::new(error.to_string(), true);
                 if let Err(error) = super::clear(&self.folder).await {
                     tracing::warn!(desktop = %desktop.name, %error, "cannot clear away run/");
                 }
-                self.finish(&desktop, &reason);
+                self.finish(&desktop, End::Reason(reason), None);
                 let _ = launched.send(Err(error));
                 return;
             }
         };
-        self.finish(&desktop, &reason);
+        self.finish(&desktop, end, done);
     }
 
     /// Stays with a machine that a service before this one started.
@@ -126,67 +156,156 @@ impl Machine {
             ),
         };
         let record = Record::load(&self.folder.run_file("processes.json")).unwrap_or_default();
-        let reason = self.watch(&desktop, Processes { record, vmm, passt, proxy }).await;
-        self.finish(&desktop, &reason);
+        let (end, done) = self.watch(&desktop, Processes { record, vmm, passt, proxy }).await;
+        self.finish(&desktop, end, done);
     }
 
-    /// Leaves the table, so that the machine can be started again, after recording why it ended.
-    fn finish(self, desktop: &Desktop, reason: &Reason) {
-        tracing::info!(desktop = %desktop.name, reason = %reason.text, failed = reason.failed, "machine ended");
+    /// Leaves the table, so that the machine can be started again, after recording how it ended.
+    fn finish(self, desktop: &Desktop, end: End, done: Option<Done>) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let suspended = match end {
+            End::Suspended(taken) => self.record_suspended(desktop, *taken),
+            End::Reason(reason) => {
+                self.record_ended(desktop, &reason);
+                Err(Error::NoSnapshotTaken(format!("the machine ended meanwhile: {}", reason.text)))
+            }
+        };
+        table.remove(&desktop.id);
+        drop(table);
+        if let Some(done) = done {
+            let _ = done.send(suspended);
+        }
+        self.context.sweep_soon();
+    }
+
+    fn record_suspended(&self, desktop: &Desktop, taken: Taken) -> Result<(), Error> {
+        let wanted = self.context.store.desktop(desktop.id)?.ok_or(Error::Gone)?.desired;
+        let desired = if wanted == Desired::Running { Desired::Running } else { Desired::Suspended };
+        let recorded = taken.keep(|new| self.context.store.suspended(desktop.id, new, desired));
+        match &recorded {
+            Ok(_) => tracing::info!(desktop = %desktop.name, "machine suspended"),
+            Err(error) => {
+                let text = format!("its memory is lost: {error}");
+                self.record_ended(desktop, &Reason::new(text, true));
+            }
+        }
+        recorded.map(drop)
+    }
+
+    fn record_ended(&self, desktop: &Desktop, reason: &Reason) {
+        tracing::info!(desktop = %desktop.name, reason = %reason.text, failed = reason.failed, "machine ended");
         if let Err(error) = self.context.store.set_ended(desktop.id, &reason.text, reason.failed) {
             tracing::error!(desktop = %desktop.name, %error, "cannot record how the machine ended");
         }
-        table.remove(&desktop.id);
+        if let Some(unfinished) = snapshot::unheard(&self.context, desktop) {
+            unfinished.partial.abandon();
+        }
     }
 
-    async fn watch(&mut self, desktop: &Desktop, mut processes: Processes) -> Reason {
+    /// The machine answers: it has left behind what it went on from, which is its memory's base, or has that one's.
+    fn answered(&self, desktop: &Desktop) {
+        if let Err(error) = super::leave_snapshot(&self.context, desktop) {
+            tracing::error!(desktop = %desktop.name, %error, "cannot record that the machine runs");
+        }
+        self.state.send_if_modified(|state| {
+            let was_starting = *state == State::Starting;
+            if was_starting {
+                *state = State::Running;
+            }
+            was_starting
+        });
+        self.context.sweep_soon();
+    }
+
+    /// Begins to suspend, if this is the time for it.
+    fn suspend(&self, desktop: &Desktop, order: Suspend) -> Option<Taking> {
+        if *self.state.borrow() != State::Running {
+            let _ = order.done.send(Err(Error::NotRunning));
+            return None;
+        }
+        self.state.send_replace(State::Suspending);
+        let (context, id, purpose) = (self.context.clone(), desktop.id, order.purpose);
+        let task = tokio::spawn(async move {
+            let desktop = context.store.desktop(id)?.ok_or(Error::Gone)?;
+            snapshot::last(&context, &desktop, purpose).await
+        });
+        Some(Taking { task, done: order.done })
+    }
+
+    /// There is no snapshot: the machine runs on.
+    fn not_suspended(&self, desktop: &Desktop, taking: Taking, error: Error) {
+        tracing::warn!(desktop = %desktop.name, %error, "machine not suspended");
+        if let Err(error) = self.context.store.set_desired(desktop.id, Desired::Running) {
+            tracing::error!(desktop = %desktop.name, %error, "cannot record that the machine goes on");
+        }
+        self.state.send_if_modified(|state| {
+            let was_suspending = *state == State::Suspending;
+            if was_suspending {
+                *state = State::Running;
+            }
+            was_suspending
+        });
+        let _ = taking.done.send(Err(error));
+    }
+
+    async fn watch(&mut self, desktop: &Desktop, mut processes: Processes) -> (End, Option<Done>) {
         let control = self.folder.run_file("control.sock");
         let mut start_limit = Some(Instant::now() + self.context.limits.start);
         let mut next_look = Some(Instant::now());
         let (mut stop_limit, mut network_lost) = (None, None);
         let mut asked = None; // by whom it was ended, if not by itself
+        let (mut taking, mut taken): (Option<Taking>, _) = (None, None);
         let exit = loop {
             tokio::select! {
                 exit = processes.vmm.ended() => break exit,
                 () = at(next_look) => {
                     if answers(&control).await {
                         (next_look, start_limit) = (None, None);
-                        self.state.send_if_modified(|state| {
-                            let was_starting = *state == State::Starting;
-                            if was_starting { *state = State::Running; }
-                            was_starting
-                        });
+                        self.answered(desktop);
                     } else {
                         next_look = Some(Instant::now() + Duration::from_millis(50));
                     }
                 }
                 () = at(start_limit) => {
                     start_limit = None;
-                    asked = Some(Reason {
-                        text: format!("did not answer on its control socket within {} s", self.context.limits.start.as_secs()),
-                        failed: true,
-                    });
+                    let seconds = self.context.limits.start.as_secs();
+                    asked = Some(Reason::new(format!("did not answer on its control socket within {seconds} s"), true));
                     processes.vmm.signal(Signal::KILL);
                 }
                 Some(order) = self.orders.recv() => {
-                    self.state.send_replace(State::Stopping);
-                    let action = match order {
-                        Order::Stop(_) => "power-button",
-                        Order::Kill => "kill",
+                    let (action, patience, reason) = match order {
+                        Order::Suspend(order) => {
+                            taking = self.suspend(desktop, order).or(taking);
+                            continue;
+                        }
+                        Order::Stop(patience) => {
+                            let text = format!("did not shut down within {} s and was ended", patience.as_secs());
+                            ("power-button", patience, text)
+                        }
+                        Order::Kill => ("kill", GRACE, "ended by force".to_owned()),
                     };
+                    self.state.send_replace(State::Stopping);
                     tokio::spawn(post(control.clone(), action));
-                    let patience = match order { Order::Stop(patience) => patience, Order::Kill => GRACE };
                     let limit = Instant::now() + patience;
                     stop_limit = Some(stop_limit.map_or(limit, |before: Instant| before.min(limit)));
-                    asked = Some(match order {
-                        Order::Stop(patience) => Reason {
-                            text: format!("did not shut down within {} s and was ended", patience.as_secs()),
-                            failed: false,
-                        },
-                        Order::Kill => Reason { text: "ended by force".to_owned(), failed: false },
-                    });
+                    asked = Some(Reason::new(reason, false));
                 }
+                result = finished(&mut taking), if taken.is_none() => match result {
+                    Ok(snapshot) => {
+                        taken = Some(snapshot);
+                        stop_limit = Some(Instant::now() + GRACE);
+                    }
+                    Err(error) => {
+                        // a machine that ended with its snapshot may not have had the time to answer
+                        let ended = matches!(error, Error::NoAnswer(_)).then_some(processes.vmm.ended());
+                        if let Some(ended) = ended && let Ok(exit) = timeout(GRACE, ended).await {
+                            break exit;
+                        }
+                        if let Some(taking) = taking.take() {
+                            self.not_suspended(desktop, taking, error);
+                        }
+                    }
+                },
                 () = at(stop_limit) => {
                     stop_limit = None;
                     processes.vmm.signal(Signal::KILL);
@@ -203,15 +322,21 @@ impl Machine {
                 }
             }
         };
+        let (taken, done) = settle(taking, taken).await;
         self.clear_up(desktop, processes).await;
         let found = reason::find(&self.folder.file("vmm.log"), exit);
-        match asked {
-            // killed by us: its log cannot know why
-            Some(reason) if matches!(exit, Exit::Signal(_)) => reason,
-            Some(_) if exit == Exit::Unknown && found.failed => Reason { text: "stopped".to_owned(), failed: false },
-            Some(_) => Reason { failed: false, ..found },
-            None => found,
-        }
+        let taken = match taken {
+            None if found.text == SUSPENDED => snapshot::unheard(&self.context, desktop),
+            taken => taken,
+        };
+        let end = match (taken, asked) {
+            (Some(taken), None) => End::Suspended(Box::new(taken)),
+            (taken, asked) => {
+                taken.iter().for_each(|taken| taken.partial.abandon());
+                End::Reason(why(asked, exit, found))
+            }
+        };
+        (end, done)
     }
 
     async fn clear_up(&self, desktop: &Desktop, processes: Processes) {
@@ -224,6 +349,43 @@ impl Machine {
         if let Err(error) = self.folder.remove_run() {
             tracing::warn!(desktop = %desktop.name, %error, "cannot remove run/");
         }
+    }
+}
+
+/// Who waits for a machine to be suspended.
+type Done = oneshot::Sender<Result<(), Error>>;
+
+/// Waits for a snapshot that is being taken.
+async fn finished(taking: &mut Option<Taking>) -> Result<Taken, Error> {
+    match taking {
+        Some(Taking { task, .. }) => task.await.unwrap_or_else(|panic| {
+            Err(Error::System { doing: "taking a snapshot".to_owned(), error: io::Error::other(panic) })
+        }),
+        None => pending().await,
+    }
+}
+
+/// What became of a snapshot when the machine has ended.
+async fn settle(taking: Option<Taking>, taken: Option<Taken>) -> (Option<Taken>, Option<Done>) {
+    match (taking, taken) {
+        (None, taken) => (taken, None),
+        (Some(taking), Some(taken)) => (Some(taken), Some(taking.done)),
+        // the answer was on its way: without the machine there is nothing left to wait for
+        (Some(Taking { task, done }), None) if !task.is_finished() => match timeout(GRACE, task).await {
+            Ok(Ok(Ok(taken))) => (Some(taken), Some(done)),
+            _ => (None, Some(done)),
+        },
+        (Some(taking), None) => (None, Some(taking.done)),
+    }
+}
+
+fn why(asked: Option<Reason>, exit: Exit, found: Reason) -> Reason {
+    match asked {
+        // killed by us: its log cannot know why
+        Some(reason) if matches!(exit, Exit::Signal(_)) => reason,
+        Some(_) if exit == Exit::Unknown && found.failed => Reason::new("stopped", false),
+        Some(_) => Reason { failed: false, ..found },
+        None => found,
     }
 }
 

@@ -7,32 +7,37 @@
 mod admission;
 mod config;
 mod console;
+mod disks;
 mod launch;
 mod machine;
 mod process;
 mod reason;
 mod record;
+pub(crate) mod snapshot;
 mod spawn;
 mod user;
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::folder::{self, Folder};
-use crate::images;
+use crate::layers::{self, Layers};
 use crate::model::State;
+use crate::snapshots::{self, Snapshots};
 use crate::store::{self, Desired, Store};
+use crate::{http, images};
 pub use admission::{Admission, NoMemory};
 pub use console::Console;
-use machine::{Machine, Order};
+use machine::{Machine, Order, SUSPENDED, Suspend};
 use process::Process;
 use record::Record;
+use snapshot::Purpose;
 
 /// Where the programs are that machines consist of.
 #[derive(Debug, Clone)]
@@ -80,6 +85,35 @@ pub enum Error {
     /// The image's folder has other contents than when the desktop was made.
     #[error("image `{0}` was changed in place since the desktop was made: make a new desktop")]
     ImageChanged(String),
+    /// It is on its way to sleep.
+    #[error("the machine is being suspended: try again when it is")]
+    Suspending,
+    /// There is nothing to suspend or to take a live snapshot of.
+    #[error("the machine does not run")]
+    NotRunning,
+    /// It is suspended: whoever stops it loses its memory.
+    #[error(
+        "the desktop is suspended: resume it to shut it down, or stop it by force, which loses what is only in its memory"
+    )]
+    Asleep,
+    /// The snapshot that it should go on from is gone.
+    #[error("the snapshot that the desktop goes on from is gone: start it cold")]
+    NoSnapshot,
+    /// The machine made none.
+    #[error("no snapshot was taken: {0}")]
+    NoSnapshotTaken(String),
+    /// The machine says nothing.
+    #[error("no snapshot was taken: {0}")]
+    NoAnswer(http::Error),
+    /// It is making one.
+    #[error("no snapshot was taken: {0}")]
+    Busy(String),
+    /// There is no room.
+    #[error("{0}: make room, then try again")]
+    DiskFull(String),
+    /// The files of its disks.
+    #[error(transparent)]
+    Layers(#[from] layers::Error),
     /// A program is not where it should be.
     #[error("there is no program at {0}: build it, or say with `yunju serve --bin-dir` where it is")]
     NoProgram(PathBuf),
@@ -106,6 +140,40 @@ pub(crate) struct Context {
     pub data: PathBuf,
     pub programs: Programs,
     pub limits: Limits,
+    pub layers: Layers,
+    pub snapshots: Snapshots,
+    locks: Mutex<HashMap<Uuid, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl Context {
+    /// Removes what neither a desktop nor a snapshot needs any longer: rows first, files later.
+    pub fn sweep(&self) {
+        match self.store.sweep_snapshots() {
+            Ok(gone) => self.snapshots.remove(&gone),
+            Err(error) => tracing::error!(%error, "cannot look for snapshots that nothing needs"),
+        }
+        match self.store.sweep_layers() {
+            Ok(gone) => self.layers.remove(&gone),
+            Err(error) => tracing::error!(%error, "cannot look for layers that nothing needs"),
+        }
+    }
+
+    /// [`Self::sweep`], beside the async runtime.
+    pub fn sweep_soon(self: &Arc<Self>) {
+        let context = self.clone();
+        tokio::task::spawn_blocking(move || context.sweep());
+    }
+}
+
+/// The machine of a desktop runs: what it went on from is behind it.
+fn leave_snapshot(context: &Context, desktop: &store::Desktop) -> Result<(), store::Error> {
+    match desktop.resume {
+        Some(id) => {
+            let base = context.store.snapshot(id)?.and_then(|snapshot| snapshot.base);
+            context.store.runs(desktop.id, Some(base.unwrap_or(id)))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The running machines.
@@ -128,12 +196,42 @@ struct Handle {
 impl Machines {
     /// No machine runs yet; see [`Self::recover`].
     pub fn new(store: Arc<Store>, data: PathBuf, programs: Programs, limits: Limits) -> Self {
-        Self { context: Arc::new(Context { store, data, programs, limits }), table: Table::default() }
+        let (layers, snapshots) = (Layers::of(&data, &programs.vmm), Snapshots::of(&data));
+        let context = Context { store, data, programs, limits, layers, snapshots, locks: Mutex::default() };
+        Self { context: Arc::new(context), table: Table::default() }
+    }
+
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
     }
 
     /// Whether the machine of a desktop runs.
     pub fn state(&self, id: Uuid) -> State {
-        self.table().get(&id).map_or(State::Stopped, |handle| *handle.state.borrow())
+        let running = self.table().get(&id).map(|handle| *handle.state.borrow());
+        running.unwrap_or_else(|| match self.context.store.desktop(id) {
+            Ok(Some(desktop)) if desktop.resume.is_some() => State::Suspended,
+            _ => State::Stopped,
+        })
+    }
+
+    /// Waits until nobody else changes what a desktop goes on from.
+    pub(crate) async fn lock(&self, id: Uuid) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.context.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.retain(|_, lock| lock.strong_count() > 0);
+            let lock = locks.get(&id).and_then(Weak::upgrade).unwrap_or_default();
+            locks.insert(id, Arc::downgrade(&lock));
+            lock
+        };
+        lock.lock_owned().await
+    }
+
+    /// Waits until a machine that is starting runs or has ended.
+    pub async fn started(&self, id: Uuid) {
+        let state = self.table().get(&id).map(|handle| handle.state.clone());
+        if let Some(mut state) = state {
+            let _ = state.wait_for(|state| *state != State::Starting).await;
+        }
     }
 
     /// The serial port of a running machine.
@@ -141,9 +239,30 @@ impl Machines {
         self.table().get(&id).map(|handle| handle.console.clone())
     }
 
-    /// Starts the machine of a desktop; one that runs already is left alone. Returns when its
-    /// processes exist, which is before the guest is up.
+    /// Starts the machine of a desktop, or lets it go on where it was suspended; one that runs already is left alone.
+    /// Returns when its processes exist, which is before the guest is up.
     pub async fn start(&self, id: Uuid) -> Result<(), Error> {
+        if matches!(self.state(id), State::Starting | State::Running) {
+            return Ok(());
+        }
+        let _lock = self.lock(id).await;
+        self.start_locked(id).await
+    }
+
+    /// Forgets what a suspended machine would go on from, and boots it.
+    pub async fn start_cold(&self, id: Uuid) -> Result<(), Error> {
+        let _lock = self.lock(id).await;
+        if self.state(id) == State::Suspended {
+            self.context.store.forget_memory(id)?;
+        }
+        self.start_locked(id).await
+    }
+
+    /// [`Self::start`] for who has the desktop's lock.
+    pub(crate) async fn start_locked(&self, id: Uuid) -> Result<(), Error> {
+        if self.state(id) == State::Suspending {
+            self.ended(id).await;
+        }
         let (told, launched) = oneshot::channel();
         {
             let mut table = self.table();
@@ -172,12 +291,55 @@ impl Machines {
     /// Asks the guest to shut down; the machine is ended after `timeout`, or at once by force.
     pub fn stop(&self, id: Uuid, force: bool, timeout: Option<Duration>) -> Result<(), Error> {
         let table = self.table();
+        let state = table.get(&id).map(|handle| *handle.state.borrow());
+        if state == Some(State::Suspending) && !force {
+            return Err(Error::Suspending);
+        }
         if let Some(handle) = table.get(&id) {
             self.context.store.set_desired(id, Desired::Stopped)?;
             let timeout = timeout.unwrap_or(self.context.limits.stop);
             let _ = handle.orders.send(if force { Order::Kill } else { Order::Stop(timeout) });
+            return Ok(());
         }
-        Ok(())
+        match self.context.store.desktop(id)? {
+            Some(desktop) if desktop.resume.is_some() && force => {
+                self.context.store.forget_memory(id)?;
+                self.context.sweep_soon();
+                Ok(())
+            }
+            Some(desktop) if desktop.resume.is_some() => Err(Error::Asleep),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the machine of a desktop with a snapshot from which it goes on when it is started. Without one it runs on.
+    pub(crate) async fn suspend_locked(&self, id: Uuid, purpose: Purpose, desired: Desired) -> Result<(), Error> {
+        let (done, suspended) = oneshot::channel();
+        {
+            let table = self.table();
+            let handle = table.get(&id).ok_or(Error::NotRunning)?;
+            match *handle.state.borrow() {
+                State::Running => {}
+                State::Stopping => return Err(Error::Stopping),
+                _ => return Err(Error::NotRunning),
+            }
+            self.context.store.set_desired(id, desired)?;
+            let _ = handle.orders.send(Order::Suspend(Suspend { purpose, done }));
+        }
+        suspended.await.unwrap_or(Err(Error::Gone))
+    }
+
+    /// Suspends all running machines, which the next service wakes, and waits until nothing is left of them.
+    pub async fn suspend_all(&self) {
+        let ids: Vec<Uuid> = self.table().keys().copied().collect();
+        let suspended = ids.into_iter().map(|id| async move {
+            let _lock = self.lock(id).await;
+            self.started(id).await;
+            if let Err(error) = self.suspend_locked(id, Purpose::SUSPEND, Desired::Running).await {
+                tracing::error!(desktop = %id, %error, "cannot suspend a machine: it goes on");
+            }
+        });
+        futures_util::future::join_all(suspended).await;
     }
 
     /// Waits until the machine of a desktop has ended and nothing of it is left.
@@ -211,23 +373,47 @@ impl Machines {
     }
 
     /// Takes up what a service before this one left: running machines go on, half-started ones are
-    /// cleared away and started anew, ended ones are recorded as such, folders without a desktop go.
+    /// cleared away and started anew, ended ones are recorded as such, files that nothing refers to go.
     pub async fn recover(&self) -> Result<(), Error> {
+        let context = &self.context;
         let system =
-            |error| Error::System { doing: format!("looking for desktops in {}", self.context.data.display()), error };
-        let (folders, leftovers) = folder::scan(&self.context.data).map_err(system)?;
+            |error| Error::System { doing: format!("looking for desktops in {}", context.data.display()), error };
+        let (folders, leftovers) = folder::scan(&context.data).map_err(system)?;
         for path in leftovers {
             folder::remove_leftover(&path).map_err(system)?;
         }
         for id in folders {
-            if self.context.store.desktop(id)?.is_none() {
-                let folder = Folder::of(&self.context.data, id);
+            if context.store.desktop(id)?.is_none() {
+                let folder = Folder::of(&context.data, id);
                 clear(&folder).await.map_err(system)?;
                 folder.remove()?;
             }
         }
-        for desktop in self.context.store.desktops(None)? {
+        context.layers.remove_unknown(&context.store)?;
+        // looked for before machines run that may take new ones
+        let begun = context.snapshots.all().map_err(system)?;
+        for desktop in context.store.desktops(None)? {
+            context.layers.adopt_raw(&context.store, desktop.id, Folder::of(&context.data, desktop.id).path())?;
             self.recover_one(&desktop).await?;
+        }
+        for path in begun {
+            self.remove_begun(&path)?;
+        }
+        context.sweep();
+        Ok(())
+    }
+
+    /// Removes a snapshot's folder that nothing came of, unless a running machine may still end with it.
+    fn remove_begun(&self, path: &Path) -> Result<(), Error> {
+        let id = path.file_name().and_then(|name| Uuid::parse_str(name.to_str()?).ok());
+        if id.map_or(Ok(false), |id| self.context.store.snapshot(id).map(|found| found.is_some()))? {
+            let _ = std::fs::remove_file(path.join("intent.json"));
+            return Ok(());
+        }
+        let hoped_for =
+            snapshots::intent(path).is_some_and(|intent| intent.end && self.table().contains_key(&intent.desktop));
+        if !hoped_for {
+            snapshots::remove(path);
         }
         Ok(())
     }
@@ -236,45 +422,81 @@ impl Machines {
         let folder = Folder::of(&self.context.data, desktop.id);
         let record = Record::load(&folder.run_file("processes.json")).unwrap_or_default();
         let vmm = record.vmm.as_ref().and_then(Process::find);
-        let wanted = desktop.desired == Desired::Running;
         if let (true, Some(vmm)) = (record.started, vmm) {
             tracing::info!(desktop = %desktop.name, "the machine runs: taken up again");
-            self.adopt(desktop, vmm, &record, wanted);
+            self.adopt(desktop, vmm, &record);
             return Ok(());
         }
-        let reason = record.started.then(|| reason::find(&folder.file("vmm.log"), process::Exit::Unknown));
+        let ended = record.started.then(|| reason::find(&folder.file("vmm.log"), process::Exit::Unknown));
+        let rebooted = record.vmm.as_ref().is_some_and(|vmm| !vmm.is_of_this_boot());
         let system = |error| Error::System { doing: format!("clearing away {}", folder.run().display()), error };
         clear(&folder).await.map_err(system)?;
-        match reason {
-            Some(reason) if wanted => {
-                tracing::warn!(desktop = %desktop.name, reason = %reason.text, "the machine ended while no service ran");
-                self.context.store.set_ended(desktop.id, &reason.text, reason.failed)?;
-            }
-            None if wanted => {
-                tracing::info!(desktop = %desktop.name, "the machine was only half started: starting it anew");
-                if let Err(error) = self.start(desktop.id).await {
-                    tracing::error!(desktop = %desktop.name, %error, "cannot start the machine");
-                    self.context.store.set_ended(desktop.id, &error.to_string(), true)?;
+        match ended {
+            Some(reason) if reason.text == SUSPENDED && self.recover_suspended(desktop)? => {}
+            Some(reason) => {
+                // unless it says so, nobody knows that it did not run: then its disks are newer than the snapshot
+                if !reason.refused {
+                    leave_snapshot(&self.context, desktop)?;
+                }
+                if desktop.desired != Desired::Running || !rebooted {
+                    tracing::warn!(desktop = %desktop.name, reason = %reason.text, "the machine ended while no service ran");
+                    self.context.store.set_ended(desktop.id, &reason.text, reason.failed)?;
+                    return Ok(());
                 }
             }
-            _ => {}
+            // it was to sleep or to be stopped and had ended
+            None if desktop.desired == Desired::Suspended && desktop.resume.is_none() => {
+                self.context.store.set_desired(desktop.id, Desired::Stopped)?;
+            }
+            None => {}
+        }
+        if desktop.desired == Desired::Running {
+            tracing::info!(desktop = %desktop.name, "the machine is wanted: starting it");
+            if let Err(error) = self.start(desktop.id).await {
+                tracing::error!(desktop = %desktop.name, %error, "cannot start the machine");
+                self.context.store.set_ended(desktop.id, &error.to_string(), true)?;
+            }
         }
         Ok(())
     }
 
-    fn adopt(&self, desktop: &store::Desktop, vmm: Process, record: &Record, wanted: bool) {
+    /// Records the snapshot that a machine ended with while no service ran, if all of it is there.
+    fn recover_suspended(&self, desktop: &store::Desktop) -> Result<bool, Error> {
+        let Some(taken) = snapshot::unheard(&self.context, desktop) else { return Ok(false) };
+        let desired = if desktop.desired == Desired::Running { Desired::Running } else { Desired::Suspended };
+        taken.keep(|new| self.context.store.suspended(desktop.id, new, desired))?;
+        tracing::info!(desktop = %desktop.name, "the machine was suspended while no service ran");
+        Ok(true)
+    }
+
+    fn adopt(&self, desktop: &store::Desktop, vmm: Process, record: &Record) {
         let (proxy, passt) =
             (record.proxy.as_ref().and_then(Process::find), record.passt.as_ref().and_then(Process::find));
         let id = desktop.id;
         let (machine, console) = self.enter(&mut self.table(), id, true);
-        let desktop = desktop.clone();
+        let adopted = desktop.clone();
         tokio::spawn(async move {
             let log = tokio::spawn(console);
-            machine.adopt(desktop, vmm, proxy, passt).await;
+            machine.adopt(adopted, vmm, proxy, passt).await;
             log.abort();
         });
-        if !wanted && let Err(error) = self.stop(id, false, None) {
-            tracing::error!(desktop = %id, %error, "cannot go on stopping the machine");
+        match desktop.desired {
+            Desired::Running => {}
+            Desired::Stopped => {
+                if let Err(error) = self.stop(id, false, None) {
+                    tracing::error!(desktop = %id, %error, "cannot go on stopping the machine");
+                }
+            }
+            Desired::Suspended => {
+                let machines = self.clone();
+                tokio::spawn(async move {
+                    let _lock = machines.lock(id).await;
+                    machines.started(id).await;
+                    if let Err(error) = machines.suspend_locked(id, Purpose::SUSPEND, Desired::Suspended).await {
+                        tracing::error!(desktop = %id, %error, "cannot go on suspending the machine");
+                    }
+                });
+            }
         }
     }
 

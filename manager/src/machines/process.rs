@@ -24,6 +24,13 @@ pub struct Identity {
     pub boot: String,
 }
 
+impl Identity {
+    /// Whether the host was not started anew since.
+    pub fn is_of_this_boot(&self) -> bool {
+        self.boot == *BOOT
+    }
+}
+
 static BOOT: LazyLock<String> =
     LazyLock::new(|| fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned());
 

@@ -19,6 +19,15 @@ pub struct Reason {
     pub text: String,
     /// Nobody wanted it.
     pub failed: bool,
+    /// The VMM says that it could not build or run the machine.
+    pub refused: bool,
+}
+
+impl Reason {
+    /// A reason of ours.
+    pub fn new(text: impl Into<String>, failed: bool) -> Self {
+        Self { text: text.into(), failed, refused: false }
+    }
 }
 
 /// Reads why the VMM whose log is `log` ended.
@@ -39,7 +48,7 @@ fn decide(words: &str, exit: Exit) -> Reason {
     let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
     let clean = |text: &str| -> String { text.chars().filter(|c| !c.is_control()).take(LONGEST).collect() };
     if let Some(error) = last.strip_prefix("yunju-vmm: error: ") {
-        return Reason { text: clean(error), failed: true };
+        return Reason { refused: true, ..Reason::new(clean(error), true) };
     }
     if let Some(reason) = last.strip_prefix("yunju-vmm: machine ended: ") {
         let failed = match exit {
@@ -47,7 +56,7 @@ fn decide(words: &str, exit: Exit) -> Reason {
             Exit::Signal(_) => true,
             Exit::Unknown => ["crash", "triple fault", "error"].iter().any(|word| reason.contains(word)),
         };
-        return Reason { text: clean(reason), failed };
+        return Reason::new(clean(reason), failed);
     }
     let text = match (exit, last) {
         (Exit::Signal(signal), _) => format!("the machine's process was killed by signal {signal}"),
@@ -55,7 +64,7 @@ fn decide(words: &str, exit: Exit) -> Reason {
         (Exit::Code(code), last) => format!("the machine's process ended with code {code}: {}", clean(last)),
         (Exit::Unknown, _) => "the machine's process vanished".to_owned(),
     };
-    Reason { text, failed: true }
+    Reason::new(text, true)
 }
 
 #[cfg(test)]
@@ -65,7 +74,7 @@ mod tests {
     #[test]
     fn the_last_line_of_the_log_is_the_reason() {
         let decide = |words: &str, exit| {
-            let Reason { text, failed } = decide(words, exit);
+            let Reason { text, failed, .. } = decide(words, exit);
             (text, failed)
         };
         let powered_off = "noise\nyunju-vmm: machine ended: powered off by the guest\n";

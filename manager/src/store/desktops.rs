@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use super::{Result, Store, now, parsed, timestamp, unique};
+use super::layers::{self, DisksOf, Layer};
+use super::{Result, Store, now, optional, parsed, timestamp, unique};
 
 /// A desktop as stored.
 #[derive(Debug, Clone)]
@@ -34,6 +35,10 @@ pub struct Desktop {
     pub created: Timestamp,
     /// What its owner wants of the machine.
     pub desired: Desired,
+    /// The snapshot that the machine goes on from when it is next started; none: it boots.
+    pub resume: Option<Uuid>,
+    /// The snapshot whose memory file the machine's next one is a difference to.
+    pub base: Option<Uuid>,
     /// How the machine last ended, unless it was started since.
     pub ended: Option<Ended>,
 }
@@ -45,6 +50,8 @@ pub enum Desired {
     Running,
     /// It should not.
     Stopped,
+    /// It should wait, as it was, for somebody.
+    Suspended,
 }
 
 impl Desired {
@@ -52,6 +59,7 @@ impl Desired {
         match self {
             Self::Running => "running",
             Self::Stopped => "stopped",
+            Self::Suspended => "suspended",
         }
     }
 }
@@ -60,7 +68,7 @@ impl FromStr for Desired {
     type Err = ();
 
     fn from_str(text: &str) -> std::result::Result<Self, ()> {
-        [Self::Running, Self::Stopped].into_iter().find(|desired| desired.as_str() == text).ok_or(())
+        [Self::Running, Self::Stopped, Self::Suspended].into_iter().find(|desired| desired.as_str() == text).ok_or(())
     }
 }
 
@@ -95,6 +103,8 @@ fn desktop(row: &Row<'_>) -> rusqlite::Result<Desktop> {
         cpus: row.get("cpus")?,
         created: timestamp(row, "created")?,
         desired: parsed(row, "desired")?,
+        resume: optional(row, "resume")?,
+        base: optional(row, "base")?,
         ended,
     })
 }
@@ -120,27 +130,45 @@ pub struct NewDesktop<'a> {
     pub cpus: u8,
 }
 
+pub(super) fn add(connection: &Connection, new: &NewDesktop<'_>) -> Result<()> {
+    let added = connection.execute(
+        "INSERT INTO desktops (id, name, owner_id, image, image_digest, image_folder, memory, cpus, created, desired)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'stopped')",
+        params![
+            new.id.to_string(),
+            new.name,
+            new.owner.to_string(),
+            new.image,
+            new.image_digest,
+            new.image_folder.to_string_lossy(),
+            i64::try_from(new.memory).unwrap_or(i64::MAX),
+            new.cpus,
+            now()
+        ],
+    );
+    added.map(drop).map_err(|error| unique(error, "desktop", new.name))
+}
+
+/// Wanting a desktop to run forgets how it last ended.
+pub(super) fn set_desired(connection: &Connection, id: Uuid, desired: Desired) -> Result<()> {
+    let sql = "UPDATE desktops SET desired = ?2 WHERE id = ?1";
+    connection.execute(sql, params![id.to_string(), desired.as_str()])?;
+    if desired == Desired::Running {
+        let sql = "UPDATE desktops SET ended_at = NULL, ended_reason = NULL, ended_failed = NULL WHERE id = ?1";
+        connection.execute(sql, [id.to_string()])?;
+    }
+    Ok(())
+}
+
 impl Store {
-    /// Adds a stopped desktop.
-    pub fn add_desktop(&self, new: &NewDesktop<'_>) -> Result<()> {
-        self.connection()
-            .execute(
-                "INSERT INTO desktops (id, name, owner_id, image, image_digest, image_folder, memory, cpus, created, desired)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'stopped')",
-                params![
-                    new.id.to_string(),
-                    new.name,
-                    new.owner.to_string(),
-                    new.image,
-                    new.image_digest,
-                    new.image_folder.to_string_lossy(),
-                    i64::try_from(new.memory).unwrap_or(i64::MAX),
-                    new.cpus,
-                    now()
-                ],
-            )
-            .map_err(|error| unique(error, "desktop", new.name))?;
-        Ok(())
+    /// Adds a stopped desktop, and the layers that are its disks.
+    pub fn add_desktop(&self, new: &NewDesktop<'_>, disks: &[(u32, Layer)]) -> Result<()> {
+        self.change(|transaction| {
+            add(transaction, new)?;
+            disks.iter().try_for_each(|(_, layer)| layers::add(transaction, layer))?;
+            let tops: Vec<_> = disks.iter().map(|(disk, layer)| (*disk, layer.id)).collect();
+            layers::set_tops(transaction, DisksOf::Desktop(new.id), &tops)
+        })
     }
 
     /// All desktops, or those of `owner`, by name.
@@ -174,20 +202,21 @@ impl Store {
 
     /// Records what the owner wants. Wanting it to run forgets how it last ended.
     pub fn set_desired(&self, id: Uuid, desired: Desired) -> Result<()> {
-        let sql = match desired {
-            Desired::Running => {
-                "UPDATE desktops SET desired = 'running', ended_at = NULL, ended_reason = NULL, ended_failed = NULL WHERE id = ?1"
-            }
-            Desired::Stopped => "UPDATE desktops SET desired = 'stopped' WHERE id = ?1",
-        };
+        self.change(|transaction| set_desired(transaction, id, desired))
+    }
+
+    /// Forgets what the machine would go on from: it boots when it is next started.
+    pub fn forget_memory(&self, id: Uuid) -> Result<()> {
+        let sql = "UPDATE desktops SET resume = NULL, base = NULL, desired = 'stopped' WHERE id = ?1";
         self.connection().execute(sql, [id.to_string()])?;
         Ok(())
     }
 
-    /// Records how a machine ended; it is no longer wanted to run.
+    /// Records how a machine ended. It is no longer wanted to run; one that has not yet gone on from its snapshot stays on it.
     pub fn set_ended(&self, id: Uuid, reason: &str, failed: bool) -> Result<()> {
         self.connection().execute(
-            "UPDATE desktops SET desired = 'stopped', ended_at = ?2, ended_reason = ?3, ended_failed = ?4 WHERE id = ?1",
+            "UPDATE desktops SET desired = CASE WHEN resume IS NULL THEN 'stopped' ELSE 'suspended' END, base = NULL,
+                 ended_at = ?2, ended_reason = ?3, ended_failed = ?4 WHERE id = ?1",
             params![id.to_string(), now(), reason, failed],
         )?;
         Ok(())

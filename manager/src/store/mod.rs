@@ -1,7 +1,9 @@
 //! What the service remembers, in one SQLite file. Nothing else in this crate knows SQL.
 
 mod desktops;
+mod layers;
 mod sessions;
+mod snapshots;
 mod users;
 
 use std::path::{Path, PathBuf};
@@ -11,11 +13,13 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub use desktops::{Desired, Desktop, Ended, NewDesktop};
+pub use layers::{Below, DisksOf, Layer, Tops};
 pub use sessions::Session;
+pub use snapshots::{NewSnapshot, Snapshot};
 pub use users::User;
 
 /// Each entry brings a database from the version of its index to the next.
-const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +94,17 @@ impl Store {
     }
 }
 
+impl Store {
+    /// All of `work` or nothing.
+    fn change<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        let done = work(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    }
+}
+
 fn now() -> i64 {
     Timestamp::now().as_second()
 }
@@ -104,6 +119,12 @@ fn timestamp(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<Timestam
 fn parsed<T: std::str::FromStr>(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     text.parse().map_err(|_| rusqlite::Error::InvalidColumnName(format!("{column} = {text}")))
+}
+
+/// [`parsed`], if there is something.
+fn optional<T: std::str::FromStr>(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|_| parsed(row, column)).transpose()
 }
 
 /// Turns a violated UNIQUE into [`Error::Exists`].

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::model::Role;
+use crate::model::{Role, SnapshotKind};
 
 fn with_alice() -> (Store, User) {
     let store = Store::in_memory().unwrap();
@@ -21,7 +21,7 @@ fn add(store: &Store, owner: &User, name: &str) -> uuid::Uuid {
         memory: 1 << 30,
         cpus: 2,
     };
-    store.add_desktop(&new).map(|()| id).unwrap()
+    store.add_desktop(&new, &[]).map(|()| id).unwrap()
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn names_are_unique_and_the_refusal_says_which() {
         memory: 0,
         cpus: 1,
     };
-    assert!(matches!(store.add_desktop(&again), Err(Error::Exists { kind: "desktop", .. })));
+    assert!(matches!(store.add_desktop(&again, &[]), Err(Error::Exists { kind: "desktop", .. })));
 }
 
 #[test]
@@ -135,4 +135,139 @@ fn desktops_are_listed_by_owner_and_name() {
     let names = |owner| store.desktops(owner).unwrap().into_iter().map(|d| d.name).collect::<Vec<_>>();
     assert_eq!(names(None), ["a", "m", "z"]);
     assert_eq!(names(Some(alice.id)), ["a", "z"]);
+}
+
+/// What a program of the first version left.
+fn version_1(path: &Path) {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    connection.execute_batch(include_str!("schema-1.sql")).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    let id = uuid::Uuid::from_u128(7);
+    connection
+        .execute_batch(&format!(
+            "INSERT INTO users VALUES ('{id}', 'alice', 'user', 'hash', 0, 1000);
+             INSERT INTO sessions VALUES (x'01', '{id}', 1000, 99999999999);
+             INSERT INTO desktops VALUES ('{id}', 'dev', '{id}', 'card', 'sha256:1', '/images/card', 1024, 2, 1000, 'running', NULL, NULL, NULL);
+             INSERT INTO desktops VALUES ('{}', 'old', '{id}', 'card', 'sha256:1', '/images/card', 1024, 2, 1000, 'stopped', 2000, 'triple fault', 1);",
+            uuid::Uuid::from_u128(8)
+        ))
+        .unwrap();
+}
+
+#[test]
+fn a_database_of_the_first_version_opens_with_all_that_was_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    version_1(&path);
+    let store = Store::open(&path).unwrap();
+    let (dev, old) = (store.desktop_named("dev").unwrap().unwrap(), store.desktop_named("old").unwrap().unwrap());
+    assert_eq!((dev.desired, dev.memory, dev.cpus, dev.resume, dev.base), (Desired::Running, 1024, 2, None, None));
+    assert_eq!(old.ended.unwrap().reason, "triple fault");
+    assert_eq!(store.session(b"\x01").unwrap().unwrap().user.name, "alice");
+    assert!(store.tops(DisksOf::Desktop(dev.id)).unwrap().is_empty());
+    store.set_desired(dev.id, Desired::Suspended).unwrap();
+    let again = store.add_desktop(&of_alice(&dev, "dev"), &[]);
+    assert!(matches!(again, Err(Error::Exists { .. })), "names are still unique");
+    assert!(store.delete_user(&store.user_named("alice").unwrap().unwrap()).is_err(), "owners still stay");
+    drop(store);
+    assert_eq!(Store::open(&path).unwrap().desktops(None).unwrap().len(), 2, "once");
+}
+
+fn of_alice<'a>(like: &'a Desktop, name: &'a str) -> NewDesktop<'a> {
+    NewDesktop {
+        id: uuid::Uuid::new_v4(),
+        name,
+        owner: like.owner_id,
+        image: &like.image,
+        image_digest: &like.image_digest,
+        image_folder: &like.image_folder,
+        memory: like.memory,
+        cpus: like.cpus,
+    }
+}
+
+fn layer(below: Below) -> Layer {
+    Layer { id: uuid::Uuid::new_v4(), below }
+}
+
+fn snapshot(of: &Desktop, kind: SnapshotKind, listed: bool, base: Option<uuid::Uuid>, disks: Tops) -> NewSnapshot {
+    let snapshot = Snapshot {
+        id: uuid::Uuid::new_v4(),
+        desktop: listed.then_some(of.id),
+        image: of.image.clone(),
+        image_digest: of.image_digest.clone(),
+        image_folder: of.image_folder.clone(),
+        kind,
+        name: String::new(),
+        created: Timestamp::now(),
+        base,
+        memory: of.memory,
+        cpus: of.cpus,
+        has_memory: true,
+        has_screen: false,
+        bytes: 0,
+    };
+    NewSnapshot { snapshot, disks }
+}
+
+#[test]
+fn layers_stay_while_a_desktop_a_snapshot_or_another_layer_needs_them() {
+    let (store, alice) = with_alice();
+    let id = add(&store, &alice, "dev");
+    let desktop = store.desktop(id).unwrap().unwrap();
+    let bottom = layer(Below::Image("/images/card/system.img".into()));
+    let top = layer(Below::Layer(bottom.id));
+    store.put_on_top(id, &[(1, bottom.clone())]).unwrap();
+    let kept = snapshot(&desktop, SnapshotKind::Manual, true, None, vec![(1, bottom.id)]);
+    store.add_snapshot(&kept).unwrap();
+    assert_eq!(store.users_of_layer(bottom.id).unwrap(), 2);
+    store.put_on_top(id, &[(1, top.clone())]).unwrap();
+    assert_eq!(store.chain(top.id).unwrap(), [top.clone(), bottom.clone()]);
+    assert!(store.sweep_layers().unwrap().is_empty());
+    store.put_on_snapshot(id, kept.snapshot.id).unwrap();
+    assert_eq!(store.sweep_layers().unwrap(), [top.id]);
+    store.delete_desktop(id).unwrap();
+    assert_eq!(store.sweep_snapshots().unwrap(), [kept.snapshot.id]);
+    assert_eq!(store.sweep_layers().unwrap(), [bottom.id]);
+}
+
+#[test]
+fn a_snapshot_stays_while_one_goes_on_from_it_or_is_a_difference_to_it() {
+    let (store, alice) = with_alice();
+    let id = add(&store, &alice, "dev");
+    let desktop = store.desktop(id).unwrap().unwrap();
+    let whole = snapshot(&desktop, SnapshotKind::Suspend, false, None, vec![]);
+    let (first, second) =
+        (whole.snapshot.id, |base| snapshot(&desktop, SnapshotKind::Suspend, false, Some(base), vec![]));
+    store.suspended(id, &whole, Desired::Suspended).unwrap();
+    assert!(store.sweep_snapshots().unwrap().is_empty(), "it goes on from it");
+    store.runs(id, Some(first)).unwrap();
+    assert!(store.sweep_snapshots().unwrap().is_empty(), "its memory is based on it");
+    let difference = second(first);
+    store.suspended(id, &difference, Desired::Suspended).unwrap();
+    assert!(store.sweep_snapshots().unwrap().is_empty(), "the other one is a difference to it");
+    let fork = of_alice(&desktop, "fork");
+    store.fork(difference.snapshot.id, None, &[fork]).unwrap();
+    store.forget_memory(id).unwrap();
+    assert!(store.sweep_snapshots().unwrap().is_empty(), "a fork goes on from it");
+    store.delete_desktop(store.desktop_named("fork").unwrap().unwrap().id).unwrap();
+    let mut gone = store.sweep_snapshots().unwrap();
+    gone.sort();
+    let mut both = [first, difference.snapshot.id];
+    both.sort();
+    assert_eq!(gone, both);
+}
+
+#[test]
+fn only_the_newest_points_stay_in_the_list() {
+    let (store, alice) = with_alice();
+    let id = add(&store, &alice, "dev");
+    let desktop = store.desktop(id).unwrap().unwrap();
+    let points: Vec<_> = (0..5).map(|_| snapshot(&desktop, SnapshotKind::Point, true, None, vec![])).collect();
+    points.iter().for_each(|point| store.add_snapshot(point).unwrap());
+    store.add_snapshot(&snapshot(&desktop, SnapshotKind::Manual, true, None, vec![])).unwrap();
+    store.hide_old_points(id, 3).unwrap();
+    assert_eq!(store.newest_point(id).unwrap().unwrap().id, points[4].snapshot.id);
+    assert_eq!(store.sweep_snapshots().unwrap().len(), 2);
+    assert_eq!(store.snapshots(id).unwrap().len(), 4);
 }
