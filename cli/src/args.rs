@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -141,12 +142,32 @@ pub struct Serve {
     /// Suspend all machines when the service ends; the next `serve` wakes them
     #[arg(long, conflicts_with = "stop_machines")]
     pub suspend_machines: bool,
+    /// Suspend a desktop with a screen after so long without a viewer, such as 90s, 30m or 2h; 0 never
+    #[arg(long, default_value = "30m", value_name = "TIME", value_parser = parse_time)]
+    pub suspend_after: Duration,
+    /// Take a restore point so often while somebody looks at a desktop; 0 never
+    #[arg(long, default_value = "30m", value_name = "TIME", value_parser = parse_time)]
+    pub point_every: Duration,
     /// Seconds that a guest gets to shut down before its machine is ended
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub stop_timeout: u32,
     /// Start machines until they have this many times the host's memory together
     #[arg(long, default_value = "1.5", value_name = "FACTOR", value_parser = parse_factor)]
     pub memory_overcommit: f64,
+}
+
+/// A number with s, m, h or d, or of seconds.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
+    let seconds = match unit {
+        "" | "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3600),
+        "d" => Some(86_400),
+        _ => None,
+    };
+    let time = seconds.and_then(|seconds| digits.parse::<u32>().ok().map(|count| u64::from(count) * seconds));
+    time.map(Duration::from_secs).ok_or_else(|| "write a time such as 90s, 30m or 2h, or 0".to_owned())
 }
 
 fn parse_factor(text: &str) -> Result<f64, String> {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
 use yunju_manager::machines::{Admission, Limits, Programs};
 use yunju_manager::serve::{self, AtEnd, Options};
+use yunju_manager::viewers::Policy;
 
 use crate::args::Serve;
 use crate::home;
@@ -44,6 +45,10 @@ pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
             (true, _) => AtEnd::Stop,
             (false, true) => AtEnd::Suspend,
             (false, false) => AtEnd::Leave,
+        },
+        policy: Policy {
+            suspend_after: Some(arguments.suspend_after).filter(|after| !after.is_zero()),
+            point_every: Some(arguments.point_every).filter(|every| !every.is_zero()),
         },
     };
     Ok(serve::run(options, |url| eprintln!("yunju: open {url}")).await?)

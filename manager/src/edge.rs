@@ -1,6 +1,7 @@
 //! The way from a browser to a desktop's proxy: the websocket handshake is checked here and answered
 //! by the proxy, then bytes pass unseen.
 
+use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use tokio::io::copy_bidirectional_with_sizes;
@@ -37,7 +39,10 @@ const PASSED: [HeaderName; 7] = [
 /// Bytes that wait in each direction when the other side is slower.
 const BUFFER: usize = 64 << 10;
 
-/// `GET /desktops/{desktop}/ws`
+/// A proxy listens within this after its start.
+const PROXY_LIMIT: Duration = Duration::from_secs(5);
+
+/// `GET /desktops/{desktop}/ws`: who opens the page of a desktop that sleeps wakes it.
 pub async fn websocket(
     State(service): State<Arc<Service>>,
     caller: Caller,
@@ -53,11 +58,10 @@ pub async fn websocket(
         return Err(Refusal::conflict(format!("`{}` does not run: start it first", desktop.name)));
     }
     let grant = Grant::new(&service, &caller, desktop.id);
+    let viewer = service.viewers.enter(desktop.id);
+    service.machines.wake(desktop.id).await?;
     let socket = Folder::of(&service.data, desktop.id).run_file("websocket.sock");
-    let mut onward = hyper::Request::new(Full::<Bytes>::default());
-    pass(request.headers(), onward.headers_mut());
-    onward.headers_mut().insert(header::HOST, header::HeaderValue::from_static("localhost"));
-    let answer = tokio::time::timeout(Duration::from_secs(10), http::send(&socket, onward)).await;
+    let answer = tokio::time::timeout(Duration::from_secs(10), ask_proxy(&socket, request.headers())).await;
     let mut answer = answer.map_err(|_| Refusal::upstream("the desktop's proxy does not answer"))??;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refusal::upstream(format!("the desktop's proxy answers {}", answer.status())));
@@ -66,6 +70,7 @@ pub async fn websocket(
     tokio::spawn(async move {
         let (Ok(browser), Ok(proxy)) = tokio::join!(browser, proxy) else { return };
         let (mut browser, mut proxy) = (TokioIo::new(browser), TokioIo::new(proxy));
+        let _viewer = viewer;
         tokio::select! {
             _ = copy_bidirectional_with_sizes(&mut browser, &mut proxy, BUFFER, BUFFER) => {}
             () = grant.ended() => {}
@@ -75,6 +80,22 @@ pub async fn websocket(
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     pass(answer.headers(), response.headers_mut());
     Ok(response)
+}
+
+/// Passes a handshake on. A proxy that was only just started may not listen yet.
+async fn ask_proxy(socket: &FilePath, headers: &HeaderMap) -> Result<Response<Incoming>, http::Error> {
+    let until = tokio::time::Instant::now() + PROXY_LIMIT;
+    loop {
+        let mut onward = hyper::Request::new(Full::<Bytes>::default());
+        pass(headers, onward.headers_mut());
+        onward.headers_mut().insert(header::HOST, header::HeaderValue::from_static("localhost"));
+        match http::send(socket, onward).await {
+            Err(http::Error::Connect { .. }) if tokio::time::Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 fn pass(from: &HeaderMap, to: &mut HeaderMap) {

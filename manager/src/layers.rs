@@ -87,11 +87,22 @@ impl Layers {
         self.sync()
     }
 
-    /// Writes what the layers `chain` (bottom first) hold together into the new layer `to`.
-    pub fn merge(&self, chain: &[PathBuf], to: &Path) -> Result<(), Error> {
-        let mut command = Command::new(&self.program);
-        command.args(["disk", "merge"]).args(chain).arg("--to").arg(to);
-        self.run(command)?;
+    /// Writes what the layers `run` (bottom first) hold together into the layer `to`, which takes their place.
+    pub fn merge(&self, run: &[PathBuf], to: Uuid) -> Result<(), Error> {
+        let Some((first, others)) = run.split_first() else { return Ok(()) };
+        let mut lower = first.clone();
+        for (index, upper) in others.iter().enumerate() {
+            let last = index + 1 == others.len();
+            let merged = if last { self.path(to) } else { self.path(to).with_extension(index.to_string()) };
+            let mut command = Command::new(&self.program);
+            command.args(["disk", "merge"]).arg(&lower).arg(upper).arg("--to").arg(&merged);
+            let done = self.run(command);
+            if index > 0 {
+                remove(&lower);
+            }
+            done?;
+            lower = merged;
+        }
         self.sync()
     }
 

@@ -1,7 +1,7 @@
 //! The service behind `yunju serve`: users, desktops, images, and the processes that run them.
 //!
 //! * [`store`]: what is remembered. * [`machines`]: what runs. * [`moments`]: what can be gone back to. * [`images`], [`folder`], [`layers`], [`snapshots`]: what is on disk.
-//! * [`api`]: HTTP for programs; [`web`]: pages for people; [`edge`]: the way from a browser to a desktop's proxy.
+//! * [`api`]: HTTP for programs; [`web`]: pages for people; [`edge`]: the way from a browser to a desktop's proxy; [`viewers`]: who uses it.
 //! * [`serve`]: all of it, listening. * [`model`], [`http`]: for clients.
 
 pub mod api;
@@ -19,4 +19,5 @@ pub mod serve;
 pub mod service;
 pub mod snapshots;
 pub mod store;
+pub mod viewers;
 pub mod web;

@@ -17,6 +17,7 @@ use crate::folder::LONGEST_DATA_PATH;
 use crate::machines::{Limits, Machines, Programs};
 use crate::service::Service;
 use crate::store::Store;
+use crate::viewers::{self, Policy};
 use crate::{api, machines, store};
 
 /// The local socket's name in the data folder.
@@ -37,6 +38,8 @@ pub struct Options {
     pub limits: Limits,
     /// What becomes of the machines when the service ends.
     pub at_end: AtEnd,
+    /// What happens by itself while it runs.
+    pub policy: Policy,
 }
 
 /// What becomes of the machines when the service ends.
@@ -100,11 +103,13 @@ pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error
     let local = bind_local(&data.join(SOCKET))?;
 
     let service = Arc::new(Service::new(store, machines.clone(), data.clone(), options.images, url.clone()));
+    let tending = tokio::spawn(viewers::tend(service.clone(), options.policy));
     let app = api::router(service).into_make_service_with_connect_info::<Peer>();
     tracing::info!(%url, data = %data.display(), "listening");
     ready(&url);
     let stop = async {
         signals.any().await;
+        tending.abort();
         match options.at_end {
             AtEnd::Leave => {}
             AtEnd::Suspend => {

@@ -14,6 +14,7 @@ use crate::machines::Machines;
 use crate::model;
 use crate::names;
 use crate::store::{self, Store, User};
+use crate::viewers::Viewers;
 
 /// The service.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Service {
     pub url: String,
     /// Slows guessing down.
     pub brake: Brake,
+    /// Who looks at desktops.
+    pub viewers: Arc<Viewers>,
     /// Tells open streams that their right to exist has ended.
     pub revoked: broadcast::Sender<Revoked>,
     hashing: Semaphore,
@@ -51,7 +54,8 @@ impl Service {
     pub fn new(store: Arc<Store>, machines: Machines, data: PathBuf, images: PathBuf, url: String) -> Self {
         let (revoked, _) = broadcast::channel(256);
         // hashing takes 19 MiB and tens of milliseconds each
-        Self { store, machines, data, images, url, brake: Brake::default(), revoked, hashing: Semaphore::new(2) }
+        let (brake, viewers, hashing) = (Brake::default(), Arc::default(), Semaphore::new(2));
+        Self { store, machines, data, images, url, brake, viewers, revoked, hashing }
     }
 
     /// Ends the streams that something gave access to.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{self, Path, Request};
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use super::access::Caller;
 use super::problem::Refusal;
 use crate::edge::Grant;
 use crate::machines::Console;
+use crate::model::State;
 use crate::service::Service;
 
 /// What the `Upgrade` header asks for.
@@ -32,7 +33,7 @@ pub struct ConsoleQuery {
 }
 
 pub async fn attach(
-    State(service): State<Arc<Service>>,
+    extract::State(service): extract::State<Arc<Service>>,
     caller: Caller,
     Path(desktop): Path<String>,
     Query(query): Query<ConsoleQuery>,
@@ -43,12 +44,17 @@ pub async fn attach(
     if !asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case(PROTOCOL)) {
         return Err(Refusal::invalid(format!("ask for an upgrade to {PROTOCOL}")));
     }
+    let viewer = service.viewers.enter(desktop.id);
+    if matches!(service.machines.state(desktop.id), State::Suspended | State::Suspending) {
+        service.machines.wake(desktop.id).await?;
+    }
     let Some(console) = service.machines.console(desktop.id) else {
         return Err(Refusal::conflict(format!("`{}` does not run: start it first", desktop.name)));
     };
     let grant = Grant::new(&service, &caller, desktop.id);
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
+        let _viewer = viewer;
         if let Ok(upgraded) = upgrade.await {
             tokio::select! {
                 _ = talk(console, query.history, TokioIo::new(upgraded)) => {}

@@ -7,6 +7,7 @@ use yunju_protocol::machine::{DiskConfig, RestoreConfig};
 
 use super::{Context, Error};
 use crate::images::Image;
+use crate::layers::LONGEST_CHAIN;
 use crate::store::{Below, Desktop, DisksOf, Layer, Snapshot};
 
 /// Files for one start of a machine.
@@ -60,6 +61,37 @@ pub fn prepare(context: &Context, desktop: &Desktop, image: &Image) -> Result<Me
         store.put_on_top(desktop.id, &new)?;
     }
     Ok(Medium { disks: disks(context, desktop, image)?, restore })
+}
+
+/// Makes the chains of a desktop whose machine does not run short again: layers that only it needs become one. The
+/// caller has the desktop's lock.
+pub fn shorten(context: &Context, desktop: Uuid) -> Result<(), Error> {
+    let store = &context.store;
+    let Some(desktop) = store.desktop(desktop)? else { return Ok(()) };
+    // what it goes on from has the same tops
+    let own = if desktop.resume.is_some() { 2 } else { 1 };
+    for (_, top) in context.layers.tops(store, desktop.id)? {
+        let chain = store.chain(top)?;
+        if chain.len() <= LONGEST_CHAIN || store.users_of_layer(top)? > own {
+            continue;
+        }
+        let mut run: Vec<Layer> = Vec::new();
+        for layer in chain {
+            let needed = !run.is_empty() && store.users_of_layer(layer.id)? > 1;
+            if needed || layer.below == Below::Nothing {
+                break;
+            }
+            run.push(layer);
+        }
+        let Some(lowest) = run.last().filter(|_| run.len() > 1) else { continue };
+        let merged = Layer { id: Uuid::new_v4(), below: lowest.below.clone() };
+        let files: Vec<PathBuf> = run.iter().rev().map(|layer| context.layers.path(layer.id)).collect();
+        context.layers.merge(&files, merged.id)?;
+        store.replace_layers(top, &merged)?;
+        tracing::info!(desktop = %desktop.name, layers = run.len(), "layers merged");
+    }
+    context.sweep();
+    Ok(())
 }
 
 /// All disks of a desktop with the layers that they have now.

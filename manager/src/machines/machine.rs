@@ -26,7 +26,7 @@ use super::process::{Exit, Process};
 use super::reason::{self, Reason};
 use super::record::Record;
 use super::snapshot::{self, Purpose, Taken};
-use super::{Context, Error, Table};
+use super::{Context, Error, Table, agent, disks};
 use crate::folder::Folder;
 use crate::http;
 use crate::images::Image;
@@ -175,7 +175,18 @@ impl Machine {
         if let Some(done) = done {
             let _ = done.send(suspended);
         }
-        self.context.sweep_soon();
+        let (context, table, id) = (self.context, self.table.clone(), desktop.id);
+        tokio::spawn(async move {
+            let _lock = context.lock(id).await;
+            let work = tokio::task::spawn_blocking(move || {
+                context.sweep();
+                let runs = table.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id);
+                if runs { Ok(()) } else { disks::shorten(&context, id) }
+            });
+            if let Ok(Err(error)) = work.await {
+                tracing::warn!(desktop = %id, %error, "layers not merged");
+            }
+        });
     }
 
     fn record_suspended(&self, desktop: &Desktop, taken: Taken) -> Result<(), Error> {
@@ -250,6 +261,7 @@ impl Machine {
 
     async fn watch(&mut self, desktop: &Desktop, mut processes: Processes) -> (End, Option<Done>) {
         let control = self.folder.run_file("control.sock");
+        let agent = tokio::spawn(agent::serve(self.folder.clone(), desktop.clone()));
         let mut start_limit = Some(Instant::now() + self.context.limits.start);
         let mut next_look = Some(Instant::now());
         let (mut stop_limit, mut network_lost) = (None, None);
@@ -322,6 +334,7 @@ impl Machine {
                 }
             }
         };
+        agent.abort();
         let (taken, done) = settle(taking, taken).await;
         self.clear_up(desktop, processes).await;
         let found = reason::find(&self.folder.file("vmm.log"), exit);

@@ -5,6 +5,7 @@
 //! `run/processes.json` (which processes there are); [`Machines::recover`] puts the two together.
 
 mod admission;
+mod agent;
 mod config;
 mod console;
 mod disks;
@@ -146,6 +147,18 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Waits until nobody else changes what a desktop goes on from.
+    pub async fn lock(&self, id: Uuid) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.retain(|_, lock| lock.strong_count() > 0);
+            let lock = locks.get(&id).and_then(Weak::upgrade).unwrap_or_default();
+            locks.insert(id, Arc::downgrade(&lock));
+            lock
+        };
+        lock.lock_owned().await
+    }
+
     /// Removes what neither a desktop nor a snapshot needs any longer: rows first, files later.
     pub fn sweep(&self) {
         match self.store.sweep_snapshots() {
@@ -214,16 +227,9 @@ impl Machines {
         })
     }
 
-    /// Waits until nobody else changes what a desktop goes on from.
+    /// See [`Context::lock`].
     pub(crate) async fn lock(&self, id: Uuid) -> OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.context.locks.lock().unwrap_or_else(PoisonError::into_inner);
-            locks.retain(|_, lock| lock.strong_count() > 0);
-            let lock = locks.get(&id).and_then(Weak::upgrade).unwrap_or_default();
-            locks.insert(id, Arc::downgrade(&lock));
-            lock
-        };
-        lock.lock_owned().await
+        self.context.lock(id).await
     }
 
     /// Waits until a machine that is starting runs or has ended.
