@@ -56,3 +56,11 @@ export function loggedOut(error) {
 export const part = (name, root = document) => root.querySelector(`[data-testid="${name}"]`);
 
 export const sleep = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+
+/** A moment in words: the time of day if it is of today, else the day too. */
+export function when(text) {
+  const moment = new Date(text);
+  const today = moment.toDateString() === new Date().toDateString();
+  const day = today ? {} : { day: "numeric", month: "short" };
+  return moment.toLocaleString("en", { hour: "2-digit", minute: "2-digit", hour12: false, ...day });
+}

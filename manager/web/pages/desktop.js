@@ -9,9 +9,11 @@ const socket = `${location.protocol.replace("http", "ws")}//${location.host}/des
 let rfb = null;
 let matchWindow = true;
 let wake = () => {};
+// whether opening the screen may wake a desktop that sleeps: when its page is opened, or somebody asks
+let mayWake = true;
 
 /** Says how things are: in the toolbar, and over the screen unless it is there to be seen. */
-function tell(state, title = "", text = "", button = false) {
+function tell(state, title = "", text = "", button = "") {
   const element = part("connection-state");
   element.dataset.state = state;
   element.textContent = state;
@@ -19,7 +21,9 @@ function tell(state, title = "", text = "", button = false) {
   part("veil-title").textContent = title;
   part("veil-text").textContent = text;
   part("veil-start").hidden = !button;
-  part("veil-spinner").hidden = ["stopped", "failed", "missing"].includes(state);
+  part("veil-start").textContent = button;
+  part("veil-spinner").hidden = ["stopped", "failed", "missing", "suspended"].includes(state);
+  part("toolbar-suspend").disabled = state !== "connected";
 }
 
 function fit() {
@@ -38,6 +42,7 @@ function connect(name) {
     fit();
     rfb.addEventListener("connect", () => {
       connected = true;
+      mayWake = false;
       tell("connected");
       document.title = `${name} · Yunju`;
       rfb.focus();
@@ -70,6 +75,22 @@ async function round(failures) {
       tell("reconnecting", "Reconnecting …", "The connection to the desktop was lost.");
       return { failures: lost, wait: Math.min(250 * 2 ** lost, 5000) };
     }
+    case "suspended": {
+      const reason = desktop.ended?.failed ? desktop.ended.reason : "";
+      if (mayWake && !reason) {
+        tell("waking", `${desktop.name} is waking up …`);
+        // the connection itself wakes it; once is enough if it cannot
+        const connected = await connect(desktop.name);
+        mayWake = false;
+        return { failures: 0, wait: connected ? 500 : 1000 };
+      }
+      const text = reason || "It goes on exactly where it was.";
+      tell("suspended", `${desktop.name} is asleep`, text, "Resume");
+      return { failures: 0, wait: 2000 };
+    }
+    case "suspending":
+      tell("suspending", `${desktop.name} is falling asleep …`);
+      return { failures: 0, wait: 500 };
     case "starting":
       tell("starting", `${desktop.name} is starting …`);
       return { failures: 0, wait: 500 };
@@ -78,7 +99,7 @@ async function round(failures) {
       return { failures: 0, wait: 1000 };
     default: {
       const failed = desktop.ended?.failed === true;
-      tell(failed ? "failed" : "stopped", `${desktop.name} is ${failed ? "not running" : "stopped"}`, desktop.ended?.reason ?? "", true);
+      tell(failed ? "failed" : "stopped", `${desktop.name} is ${failed ? "not running" : "stopped"}`, desktop.ended?.reason ?? "", "Start");
       return { failures: 0, wait: 2000 };
     }
   }
@@ -104,11 +125,11 @@ async function run() {
 }
 
 part("veil-start").addEventListener("click", async () => {
-  tell("starting", "Starting …");
+  tell("starting", part("veil-start").textContent === "Resume" ? "Waking …" : "Starting …");
   try {
     await post(path(reference, "/start"));
   } catch (error) {
-    if (!loggedOut(error)) tell("failed", "It did not start", error.message, true);
+    if (!loggedOut(error)) tell("failed", "It did not start", error.message, "Start");
     return;
   }
   wake();
@@ -124,6 +145,16 @@ part("toolbar-resize").addEventListener("click", (event) => {
 part("toolbar-ctrl-alt-del").addEventListener("click", () => {
   rfb?.sendCtrlAltDel();
   rfb?.focus();
+});
+
+part("toolbar-suspend").addEventListener("click", async () => {
+  tell("suspending", "Falling asleep …");
+  try {
+    await post(path(reference, "/suspend"));
+  } catch (error) {
+    if (!loggedOut(error)) tell("failed", "It did not fall asleep", error.message);
+  }
+  wake();
 });
 
 part("toolbar-fullscreen").addEventListener("click", async () => {

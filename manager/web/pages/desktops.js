@@ -1,6 +1,8 @@
 // The desktops that one sees: their states as they change, and what can be done with them.
 
-import { blob, desktop as path, get, loggedOut, part, post, remove, sleep } from "./api.js";
+import { blob, desktop as path, get, loggedOut, part, post, remove, sleep, when } from "./api.js";
+import { confirm, form } from "./dialogs.js";
+import { openFork, openMoments } from "./moments.js";
 
 const list = part("desktop-list");
 const template = document.getElementById("card");
@@ -21,7 +23,7 @@ function notice(error) {
 
 const size = (bytes) => (bytes >= 2 ** 30 ? `${+(bytes / 2 ** 30).toFixed(1)} GiB` : `${bytes / 2 ** 20} MiB`);
 
-function show(desktop) {
+export function show(desktop) {
   let card = cards.get(desktop.id);
   if (!card) {
     card = { element: template.content.firstElementChild.cloneNode(true), pictured: 0 };
@@ -31,33 +33,38 @@ function show(desktop) {
   }
   card.desktop = desktop;
   const { element } = card;
-  const failed = desktop.state === "stopped" && desktop.ended?.failed === true;
+  const failed = ["stopped", "suspended"].includes(desktop.state) && desktop.ended?.failed === true;
   element.dataset.name = desktop.name;
   element.dataset.state = desktop.state;
   element.dataset.failed = failed;
   const set = (name, change) => change(part(name, element));
   set("desktop-name", (e) => (e.textContent = desktop.name));
   set("desktop-state", (e) => {
-    e.dataset.state = failed ? "failed" : desktop.state;
-    e.textContent = failed ? "failed" : desktop.state;
+    const shown = failed && desktop.state === "stopped" ? "failed" : desktop.state;
+    e.dataset.state = shown;
+    e.textContent = shown;
   });
   const processors = desktop.cpus === 1 ? "1 processor" : `${desktop.cpus} processors`;
   const owner = me.role === "admin" ? `${desktop.owner} · ` : "";
   set("desktop-facts", (e) => (e.textContent = `${owner}${desktop.image} · ${size(desktop.memory)} · ${processors}`));
   set("desktop-reason", (e) => {
-    e.hidden = desktop.state !== "stopped" || !desktop.ended;
+    e.hidden = !["stopped", "suspended"].includes(desktop.state) || !desktop.ended;
     e.textContent = desktop.ended?.reason ?? "";
   });
-  const up = desktop.state === "running" || desktop.state === "starting";
+  const up = ["running", "starting", "suspended"].includes(desktop.state);
   set("desktop-open", (e) => {
     e.hidden = !up;
     e.href = `/desktops/${desktop.name}`;
   });
   element.querySelector(".picture").href = `/desktops/${desktop.name}`;
   set("desktop-start", (e) => (e.hidden = desktop.state !== "stopped"));
+  set("desktop-resume", (e) => (e.hidden = desktop.state !== "suspended"));
+  set("desktop-suspend", (e) => (e.hidden = desktop.state !== "running"));
   set("desktop-restart", (e) => (e.hidden = desktop.state !== "running"));
+  set("desktop-undo", (e) => (e.hidden = !desktop.restore_point));
+  set("desktop-undo-time", (e) => (e.textContent = desktop.restore_point ? `back to ${when(desktop.restore_point)}` : ""));
   set("desktop-stop", (e) => {
-    e.hidden = desktop.state === "stopped";
+    e.hidden = ["stopped", "suspended", "suspending"].includes(desktop.state);
     // whoever asks twice means it
     e.textContent = desktop.state === "stopping" ? "Stop now" : "Stop";
   });
@@ -66,19 +73,23 @@ function show(desktop) {
 
 async function picture(card) {
   const image = part("desktop-picture", card.element);
-  if (card.desktop.state !== "running") {
+  const { state } = card.desktop;
+  if (!["running", "suspending", "suspended"].includes(state)) {
     image.hidden = true;
     card.pictured = 0;
     return;
   }
-  if (Date.now() - card.pictured < PICTURE_AGE) return;
+  // that of a desktop that sleeps stays
+  const age = state === "running" ? PICTURE_AGE : Infinity;
+  if (card.picturedIn === state && card.pictured && Date.now() - card.pictured < age) return;
   card.pictured = Date.now();
+  card.picturedIn = state;
   try {
     const url = URL.createObjectURL(await blob(path(card.desktop.id, "/screenshot")));
     const old = image.src;
     image.src = url;
     await image.decode();
-    image.hidden = card.desktop.state !== "running";
+    image.hidden = !["running", "suspending", "suspended"].includes(card.desktop.state);
     if (old) URL.revokeObjectURL(old);
   } catch {
     // no picture yet
@@ -91,6 +102,7 @@ function wire(card) {
       const button = event.currentTarget;
       button.disabled = true;
       try {
+        button.closest("details")?.removeAttribute("open");
         const changed = await work(card.desktop);
         if (changed) show(changed);
       } catch (error) {
@@ -100,6 +112,17 @@ function wire(card) {
       }
     });
   on("desktop-start", ({ id }) => post(path(id, "/start")));
+  on("desktop-resume", ({ id }) => post(path(id, "/resume")));
+  on("desktop-suspend", (desktop) => {
+    show({ ...desktop, state: "suspending" });
+    return post(path(desktop.id, "/suspend"));
+  });
+  on("desktop-undo", async ({ id, name, restore_point: point }) => {
+    const text = `It becomes what it was ${when(point)}. What it is now is kept: undo again to come back.`;
+    if (await confirm(`Undo ${name}?`, text, "Undo")) return post(path(id, "/undo"));
+  });
+  on("desktop-fork", (desktop) => void openFork(desktop));
+  on("desktop-snapshots", (desktop) => openMoments(desktop));
   on("desktop-restart", ({ id }) => post(path(id, "/restart")));
   on("desktop-stop", ({ id, state }) => post(path(id, "/stop"), { force: state === "stopping" }));
   on("desktop-delete", async ({ id, name }) => {
@@ -110,20 +133,17 @@ function wire(card) {
   });
 }
 
+// a menu closes when something else is chosen
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (!menu.contains(event.target)) menu.removeAttribute("open");
+  }
+});
+
 function forget(id) {
   cards.get(id)?.element.remove();
   cards.delete(id);
   part("desktops-empty").hidden = cards.size > 0;
-}
-
-function confirm(title, text, action) {
-  const dialog = part("confirm-dialog");
-  part("confirm-title").textContent = title;
-  part("confirm-text").textContent = text;
-  part("confirm-ok").textContent = action;
-  dialog.returnValue = "";
-  dialog.showModal();
-  return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true }));
 }
 
 async function refresh() {
@@ -144,26 +164,6 @@ async function watch() {
     if (!document.hidden) await refresh().catch(notice);
     await sleep(2000);
   }
-}
-
-/** A dialog with a form that stays open until its work is done. */
-function form(dialog, error, work) {
-  const element = dialog.querySelector("form");
-  element.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const button = element.querySelector(".primary");
-    error.textContent = "";
-    button.disabled = true;
-    try {
-      await work(element.elements);
-      dialog.close();
-      element.reset();
-    } catch (refused) {
-      if (!loggedOut(refused)) error.textContent = refused.message;
-    } finally {
-      button.disabled = false;
-    }
-  });
 }
 
 function options(select, values, chosen) {
