@@ -48,6 +48,7 @@ test('a person makes a desktop, which starts, sees it in the list, stops and del
     }));
   await card.getByTestId('desktop-stop').click();
   await until('stopped', async () => (await card.getAttribute('data-state')) === 'stopped', 40_000);
+  await card.getByTestId('desktop-more').click();
   await card.getByTestId('desktop-delete').click();
   await person.part('confirm-ok').click();
   await card.waitFor({ state: 'detached' });
