@@ -10,6 +10,7 @@
 //! [`generation`] tells copies apart, [`client`] is the command that asks a machine for a snapshot. What a machine
 //! does is in [`crate::machine`].
 
+pub mod bytes;
 pub mod client;
 pub mod generation;
 pub mod memory;

@@ -28,12 +28,15 @@ static BEATS: AtomicU64 = AtomicU64::new(0);
 static BROKEN: AtomicBool = AtomicBool::new(false);
 
 /// Steps until it is told to stop. `hold=KiB` of memory are looked at in each step, `fill=MiB` are only written to,
-/// `cpus=N`, `rest=MS` between steps. A second disk, if there is one, is written to. On the serial port: `s` prints a status, `d` writes to all that was filled, `r` restarts, `q` ends.
+/// `cpus=N`, `rest=MS` between steps; with `chatter=1` it only prints dots, without a pause. A second disk, if there is one, is written to. On the serial port: `s` prints a status, `d` writes to all that was filled, `r` restarts, `q` ends.
 pub fn live(params: &BootParams) -> Outcome {
     let number = |name, default| params.option(name).and_then(|text| text.parse().ok()).unwrap_or(default);
     let mut held = Held::new(number("hold", 256) << 10);
     let filled = memory::zeroed(number("fill", 0) << 20, PAGE);
     dirty(filled, 1);
+    while number("chatter", 0) == 1 {
+        Serial.send(b".");
+    }
     let (cpus, rest) = (number("cpus", 1), number("rest", 1) as u32);
     ensure!(smp::start(cpus, beat) == cpus, "not all of {cpus} processors run");
     interrupt::route_line(GENERATION_LINE, 0);

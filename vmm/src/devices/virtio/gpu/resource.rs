@@ -134,6 +134,7 @@ pub struct State {
     height: u32,
     /// Address and length of each piece.
     backing: Option<Vec<(u64, u32)>>,
+    #[serde(with = "crate::snapshot::bytes")]
     pixels: Vec<u8>,
 }
 
