@@ -288,7 +288,8 @@ fn read(path: &Path) -> Result<MachineConfig, Error> {
     serde_json::from_slice(&text).map_err(|source| Error::Parse { path: path.to_owned(), source })
 }
 
-fn check(config: &MachineConfig) -> Result<(), Error> {
+/// Whether the numbers of a configuration are within the limits.
+pub fn check(config: &MachineConfig) -> Result<(), Error> {
     let limit = |kept: bool, message: String| if kept { Ok(()) } else { Err(Error::Limit(message)) };
     let bytes = config.memory.0;
     limit(

@@ -32,6 +32,9 @@ const MAX_CONNECTIONS: usize = 16;
 /// How long a client may take to send a request or to read the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Stack of a connection's thread: making the OpenAPI description takes some hundred KiB in builds that are checked.
+const STACK: usize = 1 << 20;
+
 /// The picture as PNG; `None` when nothing is shown.
 pub type Screenshot = Arc<dyn Fn() -> Option<Vec<u8>> + Send + Sync>;
 
@@ -50,7 +53,7 @@ pub fn serve(listener: UnixListener, commands: Sender<Command>, screenshot: Scre
                 continue;
             }
             let (commands, screenshot, served) = (commands.clone(), screenshot.clone(), connections.clone());
-            let thread = thread::Builder::new().name("control".into()).stack_size(256 << 10);
+            let thread = thread::Builder::new().name("control".into()).stack_size(STACK);
             let spawned = thread.spawn(move || {
                 // A client that goes away in the middle has nobody to be told.
                 let _ = converse(stream, &commands, &screenshot);

@@ -16,7 +16,7 @@
 mod bitmap;
 pub mod command;
 pub mod engine;
-mod header;
+pub mod header;
 pub mod tools;
 
 use std::collections::BTreeSet;

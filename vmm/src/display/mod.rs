@@ -159,6 +159,15 @@ impl Display {
         self.wake();
     }
 
+    /// Carries out what a client has sent to `socket`, on the caller's thread: for fuzzing.
+    #[doc(hidden)]
+    pub fn hear(&self, socket: OwnedFd) {
+        let mut client = client::Client::new(socket);
+        let mut packet = vec![0; yunju_protocol::display::MAX_PACKET];
+        while client.take_requests(self, &mut packet).is_ok() {}
+        client.release(self);
+    }
+
     /// What clients do on the keyboard.
     pub fn keyboard(&self) -> Arc<Events> {
         self.keyboard.clone()

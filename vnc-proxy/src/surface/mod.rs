@@ -148,6 +148,13 @@ fn send(socket: &AsyncFd<OwnedFd>, request: Request) -> Result<Option<Request>, 
     }
 }
 
+/// Shows what a machine says until it says what cannot be, on the caller's thread: for fuzzing.
+#[doc(hidden)]
+pub fn replay(screen: &Screen, events: impl Iterator<Item = (Event, Option<OwnedFd>)>) -> Result<(), Error> {
+    let mut machine = Machine { screen, buffers: Buffers::default(), greeted: &mut false };
+    events.into_iter().try_for_each(|(event, fd)| machine.on_event(event, fd))
+}
+
 struct Machine<'a> {
     screen: &'a Screen,
     buffers: Buffers,

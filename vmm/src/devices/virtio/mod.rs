@@ -25,6 +25,8 @@ pub mod input;
 pub mod limit;
 pub mod net;
 pub mod queue;
+#[cfg(feature = "record")]
+mod record;
 pub mod rng;
 #[cfg(test)]
 mod testing;

@@ -164,6 +164,19 @@ impl Transport {
         }
     }
 
+    /// Pauses the device and does its work of one turn on the caller's thread: for fuzzing, where each input must
+    /// have the same effect each time.
+    #[doc(hidden)]
+    pub fn turn(&mut self) {
+        self.pause();
+        if let Engine::Parked(device, io) = &mut self.engine
+            && !self.needs_reset.load(Ordering::SeqCst)
+            && super::worker::turn(device.as_mut(), io).is_err()
+        {
+            self.needs_reset.store(true, Ordering::SeqCst);
+        }
+    }
+
     /// The state of a paused or idle device; `None` of a lost one.
     pub fn save(&mut self) -> Option<TransportState> {
         self.pause();

@@ -58,39 +58,59 @@ fn run(device: &mut dyn Device, io: &mut Io, stop: &EventFd) -> Result<(), Fault
         serve(device, index, io)?;
     }
     loop {
-        let queues = io.queues.len();
-        let mut interest: Vec<(BorrowedFd<'_>, PollFlags)> = Vec::with_capacity(queues + 4);
-        interest.push((borrow(stop), PollFlags::IN));
-        interest.extend(io.queues.iter().map(|queue| (borrow(&queue.kick), PollFlags::IN)));
-        device.sources(&mut interest);
-        let events = wait(&interest)?;
-        for (position, event) in events.into_iter().enumerate().filter(|(_, event)| !event.is_empty()) {
-            match position {
-                0 => return Ok(()),
-                position if position <= queues => {
-                    let index = position - 1;
-                    // Reading resets the counter; it is non-blocking, and a spurious wake-up does no harm.
-                    let _ = io.queues[index].kick.read();
-                    serve(device, index, io)?;
-                }
-                position => {
-                    device.source_ready(position - 1 - queues, event, io)?;
-                    // The device may have emptied any queue: it must hear of new chains in each.
-                    for index in 0..queues {
-                        if io.queues[index].rearm()? {
-                            serve(device, index, io)?;
-                        }
-                    }
-                }
+        let events = look(device, io, stop)?;
+        if !events[0].is_empty() {
+            return Ok(());
+        }
+        work(device, io, &events[1..])?;
+    }
+}
+
+/// Does what there is to do now, on the caller's thread.
+pub fn turn(device: &mut dyn Device, io: &mut Io) -> Result<(), Fault> {
+    // A bell that rings already: nothing is waited for.
+    let bell = EventFd::new(libc::EFD_CLOEXEC)?;
+    bell.write(1)?;
+    let events = look(device, io, &bell)?;
+    work(device, io, &events[1..])
+}
+
+/// Waits until `bell` rings or there is work; returns the events of the bell, the queues, and the device's sources.
+fn look(device: &dyn Device, io: &Io, bell: &EventFd) -> io::Result<Vec<PollFlags>> {
+    let mut interest: Vec<(BorrowedFd<'_>, PollFlags)> = Vec::with_capacity(io.queues.len() + 4);
+    interest.push((borrow(bell), PollFlags::IN));
+    interest.extend(io.queues.iter().map(|queue| (borrow(&queue.kick), PollFlags::IN)));
+    device.sources(&mut interest);
+    wait(&interest)
+}
+
+/// Serves the queues and sources that have events.
+fn work(device: &mut dyn Device, io: &mut Io, events: &[PollFlags]) -> Result<(), Fault> {
+    let queues = io.queues.len();
+    for (position, event) in events.iter().enumerate().filter(|(_, event)| !event.is_empty()) {
+        if position < queues {
+            // Reading resets the counter; it is non-blocking, and a spurious wake-up does no harm.
+            let _ = io.queues[position].kick.read();
+            serve(device, position, io)?;
+            continue;
+        }
+        device.source_ready(position - queues, *event, io)?;
+        // The device may have emptied any queue: it must hear of new chains in each.
+        for index in 0..queues {
+            if io.queues[index].rearm()? {
+                serve(device, index, io)?;
             }
         }
     }
+    Ok(())
 }
 
 /// Lets the device work on a queue until the driver is sure to notify of the next chain. A device may
 /// leave chains in the queue for later (receive buffers); then it is not asked again.
 fn serve(device: &mut dyn Device, index: usize, io: &mut Io) -> Result<(), Fault> {
     loop {
+        #[cfg(feature = "record")]
+        super::record::waiting(device.kind(), index, io);
         let before = io.queues[index].position();
         device.queue_ready(index, io)?;
         if !io.queues[index].rearm()? || io.queues[index].position() == before {
