@@ -7,7 +7,7 @@ IMAGE ?= desktop
 PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-host test-native test-pages test-lab lint bench images build deps setup clean
+.PHONY: help run test test-host test-native test-pages test-lab test-fuzz lint fuzz bench images build deps setup clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -20,7 +20,7 @@ run: ## Build everything, boot a desktop and print where to open it (IMAGE=deskt
 
 test: ## All tests, all three tiers
 	@ci/setup
-	@$(MAKE) --no-print-directory deps lint test-host test-native test-pages test-lab
+	@$(MAKE) --no-print-directory deps lint test-host test-native test-pages test-fuzz test-lab
 
 test-host: ## Tier 1: parsers, encoders, devices, store, API
 	cargo build --workspace --bins --examples --locked
@@ -42,12 +42,19 @@ test-lab: build ## Tier 3: Debian desktops under real KVM in the nested lab
 	ci/lab-test
 	cd tests && node --test --test-concurrency=1 lab/
 
+test-fuzz: ## Each fuzz target for 20 seconds, from the kept corpus
+	ci/fuzz-test
+
+fuzz: ## Each fuzz target for FUZZ_SECONDS=120; what fails is kept in fuzz/artifacts
+	fuzz/run --seconds $${FUZZ_SECONDS:-120}
+
 lint: deps ## Formatting, clippy, shellcheck
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd images/probe && cargo fmt --check && cargo clippy --release --locked -- -D warnings
 	cd images/agent && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings
-	shellcheck ci/setup ci/lab ci/lab-test ci/start ci/serve ci/guest/build .ci/run images/build images/*/recipe images/lib/common.sh
+	cd fuzz && cargo fmt --check && cargo clippy --locked -- -D warnings
+	shellcheck fuzz/run ci/fuzz-test ci/setup ci/lab ci/lab-test ci/start ci/serve ci/guest/build .ci/run images/build images/*/recipe images/lib/common.sh
 
 bench: build ## Measure against named peers; ONLY=boot for one group
 	@ci/setup
@@ -69,4 +76,4 @@ deps: manager/web/node_modules/.package-lock.json tests/node_modules/.package-lo
 
 clean: ## Remove what was built here (the cache of images and the lab stays: rm -r $$YUNJU_CACHE)
 	cargo clean
-	rm -rf images/{probe,agent}/target manager/web/node_modules tests/node_modules tests/artefacts
+	rm -rf images/{probe,agent}/target fuzz/target manager/web/node_modules tests/node_modules tests/artefacts
