@@ -11,15 +11,16 @@ const DATA = '/data/yunju';
 
 /** A lab with `yunju serve` in it, ended with the test. Commands go to a shell inside. */
 export class Lab {
-  static async start(test) {
-    const lab = new Lab(await freePort());
+  static async start(test, options = {}) {
+    const lab = new Lab(await freePort(), options);
     test.after(() => lab.end());
     await lab.boot();
     return lab;
   }
 
-  constructor(port) {
-    Object.assign(this, { port, url: `http://127.0.0.1:${port}`, waiting: new Map() });
+  /** `prepare` is a command that runs before the service, `images` the folder of its images, `flags` are more of its flags. */
+  constructor(port, { prepare = 'true', images = IMAGES, flags = '' }) {
+    Object.assign(this, { port, prepare, images, flags, url: `http://127.0.0.1:${port}`, waiting: new Map() });
   }
 
   async boot() {
@@ -27,8 +28,9 @@ export class Lab {
     this.process = spawn(path.join(ROOT, 'ci/lab'), flags, { cwd: ROOT, stdio: ['pipe', 'pipe', 'inherit'] });
     this.ended = new Promise((resolve) => this.process.once('exit', resolve));
     createInterface({ input: this.process.stdout }).on('line', (line) => this.hear(line));
-    const serve = `${BINARIES}/yunju serve --data ${DATA} --listen 0.0.0.0:8080 --images ${IMAGES} --stop-machines`;
-    await this.run(`export PATH=${BINARIES}:$PATH YUNJU_DATA=${DATA}; mkdir -p ${DATA}; ${serve} >&2 &`);
+    const serve = `yunju serve --data ${DATA} --listen 0.0.0.0:8080 --images ${this.images} --stop-machines ${this.flags}`;
+    await this.run(`export PATH=${BINARIES}:$PATH YUNJU_DATA=${DATA}; mkdir -p ${DATA}; ${this.prepare}`);
+    await this.run(`${serve} >&2 &`);
     await until('the service in the lab', () => this.run('yunju ls'), 60_000);
   }
 
