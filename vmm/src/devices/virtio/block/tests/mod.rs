@@ -1,6 +1,7 @@
 //! A disk as its driver sees it, over every engine.
 
 mod chains;
+mod crash;
 
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
