@@ -24,7 +24,7 @@ def work_program():
 
 
 def disk():
-    """operations per second and processor time an operation: the minimal image, instructions counted"""
+    """operations per second: the minimal image, instructions counted"""
     folder, _ = image("minimal")
     options = ["--image", folder, "--work", work_program(), "--yunju-vmm", program("yunju-vmm"), "--runs", str(RUNS)]
     found = in_lab(["--icount"], "block_io.py", [*options, "yunju", "qemu", "qemu-uring", "yunju-layer"], 3600)
@@ -43,8 +43,6 @@ def disk():
         called = f"{peers[best][0]['peer']}, {'threads' if best == 'qemu' else 'io_uring'}"
         rate = median(ours, "per_second")
         yield Figure(f"block.{work}", rate, "operations/s", len(ours), called, median(peers[best], "per_second"), WHERE)
-        yield Figure(f"block.{work}.cpu_us", median(ours, "cpu_us"), "µs/operation", len(ours), called,
-                     median(peers[best], "cpu_us"), WHERE)
         yield Figure(f"block.{work}.layer", median(layer, "per_second"), "operations/s", len(layer), "our raw file", rate, WHERE)
 
 
