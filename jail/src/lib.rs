@@ -14,6 +14,7 @@
 
 mod descriptors;
 mod fence;
+pub mod filter;
 mod flags;
 mod namespaces;
 mod privileges;
@@ -124,9 +125,15 @@ impl Lack {
 /// Files of `/proc` and of the host can be opened by `look`, which runs in the prisoner before anything is taken away
 /// from it: `/proc/self` is the prisoner there, and what is opened stays usable.
 ///
+/// `bind` comes last and binds this program to its lists of system calls; it may start threads.
+///
 /// No other thread may run. SIGTERM and SIGINT are blocked afterwards, for the program to wait for with `sigwait`, or
 /// to unblock with [`obey_signals`] when it has handlers; one that came meanwhile is not lost.
-pub fn enter(spec: &Spec<'_>, look: impl FnOnce() -> io::Result<()>) -> Result<(), Error> {
+pub fn enter(
+    spec: &Spec<'_>,
+    look: impl FnOnce() -> io::Result<()>,
+    bind: impl FnOnce() -> Result<(), filter::Error>,
+) -> Result<(), Error> {
     namespaces::block_signals().map_err(system("blocking signals"))?;
     let owner = owner(spec.flags)?;
     let lack = Lack { program: spec.program, require: spec.flags.jail == Mode::Require };
@@ -169,7 +176,7 @@ pub fn enter(spec: &Spec<'_>, look: impl FnOnce() -> io::Result<()>) -> Result<(
     if let Some(apart) = apart {
         apart.die_with_the_warden()?;
     }
-    Ok(())
+    filter::arm(spec.program).and_then(|()| bind()).or_else(|error| lack.of("seccomp", error))
 }
 
 /// Lets SIGTERM and SIGINT through to this thread's handlers.

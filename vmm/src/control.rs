@@ -24,6 +24,7 @@ use yunju_protocol::control::{
 use crate::machine::Command;
 use crate::snapshot::client::MAX_FILES;
 use crate::snapshot::{Files, Order};
+use crate::threads::{self, Kind};
 
 /// Longest head of a request, and longest body.
 const MAX_REQUEST: usize = 8 << 10;
@@ -41,7 +42,7 @@ pub type Screenshot = Arc<dyn Fn() -> Option<Vec<u8>> + Send + Sync>;
 /// Serves requests on threads of its own until the process ends.
 pub fn serve(listener: UnixListener, commands: Sender<Command>, screenshot: Screenshot) -> io::Result<()> {
     let connections = Arc::new(AtomicUsize::new(0));
-    thread::Builder::new().name("control".into()).stack_size(128 << 10).spawn(move || {
+    threads::spawn(Kind::Control, "control", 128 << 10, move || {
         for stream in listener.incoming() {
             let Ok(stream) = stream else {
                 // Out of descriptors, most likely: let others give some back.
@@ -53,8 +54,7 @@ pub fn serve(listener: UnixListener, commands: Sender<Command>, screenshot: Scre
                 continue;
             }
             let (commands, screenshot, served) = (commands.clone(), screenshot.clone(), connections.clone());
-            let thread = thread::Builder::new().name("control".into()).stack_size(STACK);
-            let spawned = thread.spawn(move || {
+            let spawned = threads::spawn(Kind::Control, "control", STACK, move || {
                 // A client that goes away in the middle has nobody to be told.
                 let _ = converse(stream, &commands, &screenshot);
                 served.fetch_sub(1, Ordering::SeqCst);

@@ -1,5 +1,7 @@
 //! What a machine's jail is like: what it must still reach, and how much it may use.
 
+pub mod calls;
+
 use std::io;
 use std::path::PathBuf;
 
@@ -7,6 +9,7 @@ use yunju_jail::{Error, Flags, Spec};
 use yunju_protocol::machine::{Endpoint, MachineConfig, NetBackend};
 
 use crate::config::endpoints;
+use crate::threads;
 
 /// Descriptors: 1,024 connections of the vsock, as many buffers of the screen, disks, clients of sockets.
 const DESCRIPTORS: u64 = 4096;
@@ -55,6 +58,7 @@ pub fn enter(config: &MachineConfig, flags: &Flags, look: impl FnOnce() -> io::R
             file: longest_file(config),
         },
         look,
+        threads::bind,
     )
 }
 

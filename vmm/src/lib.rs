@@ -20,5 +20,6 @@ pub mod memory;
 pub mod reclaim;
 pub mod snapshot;
 pub mod sockets;
+pub mod threads;
 pub mod vcpu;
 pub mod vm;

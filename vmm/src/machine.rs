@@ -140,6 +140,8 @@ fn kvm(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> Error {
 
 /// A machine with its devices; off until [`Machine::power_on`].
 pub struct Machine {
+    /// First, so that no processor's thread is the last to hold a device and has to put it away.
+    running: Option<Running>,
     config: MachineConfig,
     kvm: Kvm,
     /// This process as others see it, also from outside of a jail.
@@ -158,7 +160,6 @@ pub struct Machine {
     host: Host,
     exits: Vec<Arc<AtomicU64>>,
     commands: Sender<Command>,
-    running: Option<Running>,
     /// What the guest said just before it was paused: done when it goes on.
     held: Vec<Command>,
     resets: u32,
@@ -189,6 +190,7 @@ impl Machine {
     /// Puts a machine together: opens all that it needs, and starts no thread. The guest's own commands go to `commands`.
     pub fn new(config: MachineConfig, commands: Sender<Command>) -> Result<Self, Error> {
         let kvm_fd = open_kvm()?;
+        crate::vcpu::prepare_signal()?;
         let msrs = kvm_fd.get_msr_index_list().map_err(kvm("listing model-specific registers"))?.as_slice().to_vec();
         let source = config.restore.as_ref().map(Source::open).transpose()?;
         let files = kernel::Files::open(&config.kernel, config.initrd.as_deref())?;

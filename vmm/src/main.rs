@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 use std::sync::mpsc::{Sender, channel};
-use std::{io, mem, thread};
+use std::{io, mem};
 
 use clap::Parser;
 use yunju_vmm::config::{Action, Cli, RunArgs, SnapshotArgs};
 use yunju_vmm::machine::{Command, Ending, Machine};
 use yunju_vmm::snapshot::client;
+use yunju_vmm::threads::{self, Kind};
 use yunju_vmm::{control, disk, jail, sockets};
 
 fn main() -> ExitCode {
@@ -92,6 +93,7 @@ fn run(args: RunArgs) -> Result<Ending, (u8, String)> {
         let screenshot = machine.host().screenshot();
         control::serve(listener, commands, screenshot).map_err(|error| failed(&error))?;
     }
+    threads::become_kind(Kind::Main);
     machine.run(&receiver, reboot).map_err(|error| failed(&error))
 }
 
@@ -111,7 +113,7 @@ fn obey_signals(commands: Sender<Command>) -> io::Result<()> {
         libc::sigaddset(&mut signals, libc::SIGINT);
         signals
     };
-    thread::Builder::new().name("signals".into()).stack_size(64 << 10).spawn(move || {
+    threads::spawn(Kind::Signals, "signals", 64 << 10, move || {
         let mut command = Command::PowerButton;
         loop {
             let mut signal = 0;

@@ -17,6 +17,7 @@ use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 use self::state::VcpuState;
 use crate::bus::Bus;
 use crate::machine::Command;
+use crate::threads::{self, Kind};
 
 /// A kick can arrive just before the processor enters the guest and then be without effect, so it is
 /// repeated this often until the processor answers.
@@ -86,6 +87,12 @@ pub struct Vcpu {
     pub cpuid: CpuId,
 }
 
+/// Makes the signal that calls processors out of the guest do nothing else. Must be done once, before the first runs.
+pub fn prepare_signal() -> io::Result<()> {
+    extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+    Ok(register_signal_handler(SIGRTMIN(), nothing)?)
+}
+
 /// All processors of a running machine.
 pub struct Vcpus {
     gate: Arc<Gate>,
@@ -102,8 +109,6 @@ impl Vcpus {
         commands: &Sender<Command>,
         exits: &[Arc<AtomicU64>],
     ) -> io::Result<Self> {
-        extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
-        register_signal_handler(SIGRTMIN(), nothing)?;
         let gate = Arc::new(Gate {
             closed: AtomicBool::new(true),
             phase: Mutex::new((Phase::Hold, 0)),
@@ -114,7 +119,7 @@ impl Vcpus {
         for (index, (vcpu, exits)) in started.vcpus.iter().cloned().zip(exits).enumerate() {
             let (gate, buses) = (started.gate.clone(), buses.clone());
             let (commands, exits) = (commands.clone(), exits.clone());
-            let thread = thread::Builder::new().name(format!("vcpu{index}")).stack_size(STACK).spawn(move || {
+            let thread = threads::spawn(Kind::Vcpu, format!("vcpu{index}"), STACK, move || {
                 if let Err(reason) = run(&vcpu, &gate, &buses, &exits) {
                     // Without a receiver the machine is ending already.
                     let _ = commands.send(Command::GuestCrash(format!("processor {index}: {reason}")));

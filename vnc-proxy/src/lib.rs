@@ -8,6 +8,7 @@
 //!
 //! Every byte from a viewer and every message and pixel from a machine is hostile.
 
+pub mod calls;
 pub mod encode;
 pub mod endpoint;
 pub mod input;

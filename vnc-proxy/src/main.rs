@@ -8,7 +8,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use yunju_jail::{Flags, Spec};
-use yunju_vnc_proxy::{Config, Endpoint, Server};
+use yunju_vnc_proxy::{Config, Endpoint, Server, calls};
 
 /// Viewers, buffers of the screen, sockets to listen on.
 const DESCRIPTORS: u64 = 1024;
@@ -100,7 +100,7 @@ fn enter_jail(display: &Path, listening: impl Iterator<Item = Endpoint>, flags: 
         threads: THREADS,
         file: LOG,
     };
-    Ok(yunju_jail::enter(&spec, || Ok(()))?)
+    Ok(yunju_jail::enter(&spec, || Ok(()), calls::bind)?)
 }
 
 async fn serve(server: Server) -> anyhow::Result<()> {

@@ -26,13 +26,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::EventFd;
 use yunju_protocol::display::Rect;
 
 use crate::devices::virtio::input::Events;
+use crate::threads::{self, Kind};
 
 /// Most clients at once; more are turned away.
 pub const MAX_CLIENTS: usize = 32;
@@ -146,7 +147,7 @@ impl Display {
         }
         rustix::io::ioctl_fionbio(&listener, true)?;
         let display = self.clone();
-        thread::Builder::new().name("display".into()).stack_size(STACK).spawn(move || {
+        threads::spawn(Kind::Display, "display", STACK, move || {
             if let Err(error) = server::serve(&display, &listener) {
                 eprintln!("yunju-vmm: the display serves no more clients: {error}");
             }

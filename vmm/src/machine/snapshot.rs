@@ -4,7 +4,6 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::thread;
 use std::time::Instant;
 
 use yunju_protocol::control::{Afterwards, SnapshotInfo};
@@ -16,6 +15,7 @@ use crate::snapshot::memory::{bridge, data, union};
 use crate::snapshot::state::{Description, MemoryState, State, Wish, now};
 use crate::snapshot::writer::Plan;
 use crate::snapshot::{self, Files, Order, Refusal, Source, generation, memory};
+use crate::threads::{self, Kind};
 use crate::vcpu::state::check_features;
 use crate::vcpu::{Vcpu, Vcpus};
 use crate::vm::VmState;
@@ -66,8 +66,7 @@ impl Machine {
                 // Without a receiver the machine is ending already.
                 let _ = commands.send(Command::SnapshotOver { taken });
             };
-            let thread = thread::Builder::new().name("snapshot".into()).stack_size(STACK);
-            thread.spawn(write).map_err(|error| Refusal::failed(&error))?;
+            threads::spawn(Kind::Snapshot, "snapshot", STACK, write).map_err(|error| Refusal::failed(&error))?;
             Ok(())
         });
         match started {

@@ -6,7 +6,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use rustix::event::PollFlags;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -14,6 +13,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::Serial;
 use crate::event::{borrow, wait};
+use crate::threads::{self, Kind};
 
 /// Bytes of output that a new client of a socket is shown, and that a slow one may be behind.
 const HISTORY: usize = 64 << 10;
@@ -103,7 +103,7 @@ impl Write for Output {
 /// Serves a listening socket: one client at a time, the newest.
 pub fn serve_socket(listener: UnixListener, serial: Serial, outbox: Arc<Outbox>, wake: EventFd) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    thread::Builder::new().name("serial".into()).stack_size(128 << 10).spawn(move || {
+    threads::spawn(Kind::Serial, "serial", 128 << 10, move || {
         let mut client: Option<UnixStream> = None;
         loop {
             let mut interest = vec![(listener.as_fd(), PollFlags::IN), (borrow(&wake), PollFlags::IN)];
@@ -160,7 +160,7 @@ fn exchange(stream: &mut UnixStream, ready: PollFlags, serial: &Serial, outbox: 
 pub fn serve_stdin(serial: Serial, wake: EventFd, escape: impl Fn() + Send + 'static) -> io::Result<()> {
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     let terminal = rustix::termios::isatty(&stdin);
-    thread::Builder::new().name("serial".into()).stack_size(128 << 10).spawn(move || {
+    threads::spawn(Kind::Serial, "serial", 128 << 10, move || {
         let mut input = File::from(stdin);
         loop {
             let mut interest = vec![(borrow(&wake), PollFlags::IN)];
@@ -248,7 +248,7 @@ mod tests {
                 assert_eq!(byte, *b"x");
                 read += 1;
             }
-            thread::yield_now();
+            std::thread::yield_now();
         }
         // A second client takes the place of the first.
         let mut second = UnixStream::connect(&path).unwrap();

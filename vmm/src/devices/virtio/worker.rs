@@ -4,13 +4,14 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use rustix::event::PollFlags;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{Device, Fault, Io};
+use super::{Device, Fault, Io, Kind};
 use crate::event::{borrow, wait};
+use crate::threads;
 
 /// Stack of a device thread; none recurses or keeps large arrays on it.
 const STACK: usize = 256 * 1024;
@@ -28,7 +29,8 @@ impl Worker {
         let stop = EventFd::new(libc::EFD_CLOEXEC)?;
         let stopped = stop.try_clone()?;
         let name = format!("{:?}", device.kind()).to_lowercase();
-        let thread = thread::Builder::new().name(name.clone()).stack_size(STACK).spawn(move || {
+        let kind = thread_kind(device.kind());
+        let thread = threads::spawn(kind, name.clone(), STACK, move || {
             let (mut device, mut io) = (device, io);
             if let Err(fault) = run(device.as_mut(), &mut io, &stopped) {
                 eprintln!("yunju-vmm: virtio {name} stopped until the guest resets it: {fault}");
@@ -50,6 +52,18 @@ impl Worker {
     pub fn stop(self) -> io::Result<(Box<dyn Device>, Io)> {
         self.stop.write(1)?;
         self.thread.join().map_err(|_| io::Error::other("a device thread panicked"))
+    }
+}
+
+fn thread_kind(kind: Kind) -> threads::Kind {
+    match kind {
+        Kind::Net => threads::Kind::Net,
+        Kind::Block => threads::Kind::Block,
+        Kind::Entropy => threads::Kind::Entropy,
+        Kind::Balloon => threads::Kind::Balloon,
+        Kind::Gpu => threads::Kind::Gpu,
+        Kind::Input => threads::Kind::Input,
+        Kind::Vsock => threads::Kind::Vsock,
     }
 }
 

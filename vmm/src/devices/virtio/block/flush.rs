@@ -6,7 +6,7 @@ use super::Block;
 use super::work::Running;
 use crate::devices::virtio::{Fault, Io};
 use crate::disk::Page;
-use crate::disk::engine::{Action, Op, Pieces};
+use crate::disk::engine::{Action, Op, Pieces, Sync};
 
 /// Flushes that were asked for. At most one is under way; those that come meanwhile share the next one.
 #[derive(Default)]
@@ -110,6 +110,8 @@ impl Block {
 
     /// Flushes and waits for it, while nothing is in flight.
     pub(super) fn flush_now(&mut self) -> io::Result<()> {
+        // Not a ring: the thread that flushes need not be the disk's own, which alone may make one.
+        self.engine = Some(Box::new(Sync::default()));
         let pages = self.disk.take_new_bits();
         let flushed = self.flush_pages(&pages);
         if flushed.is_err() {

@@ -1,9 +1,9 @@
 //! The host's side of connection set-up: the listening socket, and clients that have not said yet which
 //! port they want.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub struct Listener {
     path: PathBuf,
     /// Given up for a moment to refuse a client when the process has no descriptors left: a client that
     /// is never accepted would wake the device for ever.
-    spare: Option<File>,
+    spare: Option<OwnedFd>,
 }
 
 impl Listener {
@@ -36,7 +36,8 @@ impl Listener {
         let socket =
             socket.map_err(|error| io::Error::new(error.kind(), format!("listen at {}: {error}", path.display())))?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, path, spare: File::open("/dev/null").ok() })
+        let spare = spare(&socket);
+        Ok(Self { socket, path, spare })
     }
 
     /// The next client, if one waits.
@@ -46,7 +47,7 @@ impl Listener {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                 self.spare = None;
                 drop(self.socket.accept());
-                self.spare = File::open("/dev/null").ok();
+                self.spare = spare(&self.socket);
                 None
             }
             // Nobody waits, or who waited has gone.
@@ -60,6 +61,11 @@ impl Listener {
         path.push(format!("_{port}"));
         path.into()
     }
+}
+
+/// Any descriptor will do; no file can be opened in a jail.
+fn spare(socket: &UnixListener) -> Option<OwnedFd> {
+    socket.as_fd().try_clone_to_owned().ok()
 }
 
 impl AsFd for Listener {
