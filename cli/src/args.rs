@@ -142,6 +142,12 @@ pub struct Serve {
     /// Suspend all machines when the service ends; the next `serve` wakes them
     #[arg(long, conflicts_with = "stop_machines")]
     pub suspend_machines: bool,
+    /// Warm images as soon as the service runs, not only when no machine has run for a minute
+    #[arg(long, conflicts_with = "no_warm")]
+    pub warm: bool,
+    /// Never boot images by itself so that their desktops need not
+    #[arg(long)]
+    pub no_warm: bool,
     /// Suspend a desktop with a screen after so long without a viewer, such as 90s, 30m or 2h; 0 never
     #[arg(long, default_value = "30m", value_name = "TIME", value_parser = parse_time)]
     pub suspend_after: Duration,
@@ -420,6 +426,14 @@ pub struct Open {
 pub enum Image {
     /// List images
     Ls(Listing),
+    /// Boot an image once to its desktop, from where its new desktops start
+    #[command(after_help = "Example:\n  yunju image warm desktop")]
+    Warm {
+        /// Which
+        name: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// Build images
     #[command(after_help = "Example:\n  yunju image build desktop minimal")]
     Build {

@@ -47,6 +47,11 @@ impl Client {
         parse(self.exchange(Method::POST, path, serde_json::to_vec(body)?.into()).await?)
     }
 
+    /// `POST path` without a body either way.
+    pub async fn command(&self, path: &str) -> Result<()> {
+        self.exchange(Method::POST, path, Bytes::new()).await.map(drop)
+    }
+
     /// `DELETE path`
     pub async fn delete(&self, path: &str) -> Result<()> {
         self.exchange(Method::DELETE, path, Bytes::new()).await.map(drop)

@@ -81,6 +81,7 @@ async fn talk(data: PathBuf, command: Command) -> Result<()> {
         Command::Console(arguments) => console::run(&client, arguments).await,
         Command::Open(arguments) => vnc::open(&client, &arguments).await,
         Command::Image(args::Image::Ls(arguments)) => images::list(&client, &arguments).await,
+        Command::Image(args::Image::Warm { name, waiting }) => images::warm(&client, &name, waiting.no_wait).await,
         Command::Doctor(_) | Command::Completions { .. } | Command::Man { .. } | Command::Image(_) => {
             unreachable!("these do not talk to the service")
         }

@@ -122,7 +122,7 @@ impl Row for User {
 }
 
 impl Row for Image {
-    const COLUMNS: &'static [&'static str] = &["NAME", "MEMORY", "CPUS", "SCREEN", "NET", "DESCRIPTION"];
+    const COLUMNS: &'static [&'static str] = &["NAME", "MEMORY", "CPUS", "SCREEN", "NET", "WARM", "DESCRIPTION"];
 
     fn cells(&self) -> Vec<String> {
         let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
@@ -136,6 +136,7 @@ impl Row for Image {
             self.cpus.to_string(),
             yes(self.display),
             yes(self.net),
+            self.warm.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
             description,
         ]
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
 use yunju_manager::machines::{Admission, Limits, Programs};
-use yunju_manager::serve::{self, AtEnd, Options};
+use yunju_manager::serve::{self, AtEnd, Options, Warm};
 use yunju_manager::viewers::Policy;
 
 use crate::args::Serve;
@@ -45,6 +45,11 @@ pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
             (true, _) => AtEnd::Stop,
             (false, true) => AtEnd::Suspend,
             (false, false) => AtEnd::Leave,
+        },
+        warm: match (arguments.warm, arguments.no_warm) {
+            (true, _) => Warm::AtOnce,
+            (false, true) => Warm::No,
+            (false, false) => Warm::Quietly,
         },
         policy: Policy {
             suspend_after: Some(arguments.suspend_after).filter(|after| !after.is_zero()),

@@ -41,8 +41,8 @@ fn tables_are_for_people() {
     );
     assert_eq!(
         service.ok(&["image", "ls"]),
-        "NAME  MEMORY  CPUS  SCREEN  NET  DESCRIPTION\n\
-         good  512M    1     yes     yes  The good image\n"
+        "NAME  MEMORY  CPUS  SCREEN  NET  WARM  DESCRIPTION\n\
+         good  512M    1     yes     yes  -     The good image\n"
     );
     assert_eq!(
         service.ok(&["show", "alice"]),

@@ -84,6 +84,8 @@ pub struct Manifest {
     /// A network interface.
     #[serde(default)]
     pub net: bool,
+    /// What the guest says on its serial port when its desktop is up.
+    pub ready: Option<String>,
 }
 
 /// A disk of an image.
@@ -129,6 +131,9 @@ impl Manifest {
         }
         if self.digest.is_empty() || self.digest.len() > 200 {
             return Err("`digest` must have 1 to 200 characters".to_owned());
+        }
+        if self.ready.as_ref().is_some_and(|line| line.is_empty() || line.len() > 200) {
+            return Err("`ready` must have 1 to 200 bytes".to_owned());
         }
         check_memory(self.memory)?;
         check_cpus(self.cpus)?;
@@ -202,7 +207,7 @@ pub fn list(images: &Path) -> Result<Vec<model::Image>, Error> {
                 cpus: manifest.cpus,
                 display: manifest.display.is_some(),
                 net: manifest.net,
-                warm: None,
+                warm: manifest.ready.map(|_| model::Warmth::Cold),
                 problem: None,
             },
             Err(error) => model::Image {

@@ -2,6 +2,7 @@
 //!
 //! * [`store`]: what is remembered. * [`machines`]: what runs. * [`moments`]: what can be gone back to. * [`images`], [`folder`], [`layers`], [`snapshots`]: what is on disk.
 //! * [`api`]: HTTP for programs; [`web`]: pages for people; [`edge`]: the way from a browser to a desktop's proxy; [`viewers`]: who uses it.
+//! * [`warm`]: desktops that need not boot.
 //! * [`serve`]: all of it, listening. * [`model`], [`http`]: for clients.
 
 pub mod api;
@@ -20,4 +21,5 @@ pub mod service;
 pub mod snapshots;
 pub mod store;
 pub mod viewers;
+pub mod warm;
 pub mod web;

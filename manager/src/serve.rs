@@ -18,7 +18,7 @@ use crate::machines::{Limits, Machines, Programs};
 use crate::service::Service;
 use crate::store::Store;
 use crate::viewers::{self, Policy};
-use crate::{api, machines, store};
+use crate::{api, machines, store, warm};
 
 /// The local socket's name in the data folder.
 pub const SOCKET: &str = "yunju.sock";
@@ -40,6 +40,19 @@ pub struct Options {
     pub at_end: AtEnd,
     /// What happens by itself while it runs.
     pub policy: Policy,
+    /// Whether images are warmed by themselves.
+    pub warm: Warm,
+}
+
+/// When images are warmed by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warm {
+    /// Never.
+    No,
+    /// When no machine has run for a minute.
+    Quietly,
+    /// As soon as the service runs.
+    AtOnce,
 }
 
 /// What becomes of the machines when the service ends.
@@ -104,12 +117,15 @@ pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error
 
     let service = Arc::new(Service::new(store, machines.clone(), data.clone(), options.images, url.clone()));
     let tending = tokio::spawn(viewers::tend(service.clone(), options.policy));
+    let warming =
+        (options.warm != Warm::No).then(|| tokio::spawn(warm::tend(service.clone(), options.warm == Warm::AtOnce)));
     let app = api::router(service).into_make_service_with_connect_info::<Peer>();
     tracing::info!(%url, data = %data.display(), "listening");
     ready(&url);
     let stop = async {
         signals.any().await;
         tending.abort();
+        warming.iter().for_each(tokio::task::JoinHandle::abort);
         match options.at_end {
             AtEnd::Leave => {}
             AtEnd::Suspend => {

@@ -15,6 +15,7 @@ use crate::model;
 use crate::names;
 use crate::store::{self, Store, User};
 use crate::viewers::Viewers;
+use crate::warm::Warming;
 
 /// The service.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Service {
     pub brake: Brake,
     /// Who looks at desktops.
     pub viewers: Arc<Viewers>,
+    /// How images are being warmed.
+    pub warming: Warming,
     /// Tells open streams that their right to exist has ended.
     pub revoked: broadcast::Sender<Revoked>,
     hashing: Semaphore,
@@ -54,8 +57,9 @@ impl Service {
     pub fn new(store: Arc<Store>, machines: Machines, data: PathBuf, images: PathBuf, url: String) -> Self {
         let (revoked, _) = broadcast::channel(256);
         // hashing takes 19 MiB and tens of milliseconds each
-        let (brake, viewers, hashing) = (Brake::default(), Arc::default(), Semaphore::new(2));
-        Self { store, machines, data, images, url, brake, viewers, revoked, hashing }
+        let (brake, viewers, warming, hashing) =
+            (Brake::default(), Arc::default(), Warming::default(), Semaphore::new(2));
+        Self { store, machines, data, images, url, brake, viewers, warming, revoked, hashing }
     }
 
     /// Ends the streams that something gave access to.
@@ -101,7 +105,13 @@ impl Service {
             memory: memory.0,
             cpus,
         };
-        if let Err(error) = self.store.add_desktop(&row, &[]) {
+        let warm = self.store.warm_snapshot(row.image, row.image_digest)?;
+        // one that is like it needs no boot
+        let added = match warm.filter(|warm| (warm.memory, warm.cpus) == (row.memory, row.cpus)) {
+            Some(warm) => self.store.fork(warm.id, None, &[row]),
+            None => self.store.add_desktop(&row, &[]),
+        };
+        if let Err(error) = added {
             folder.remove()?;
             return Err(error.into());
         }

@@ -22,6 +22,9 @@ pub struct Policy {
     pub point_every: Option<Duration>,
 }
 
+/// For so long it is known that somebody looked at a desktop that does not run.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
 /// Who looks at desktops now.
 #[derive(Debug, Default)]
 pub struct Viewers {
@@ -62,7 +65,7 @@ impl Viewers {
 
     fn forget(&self, gone: impl Fn(&Uuid) -> bool) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|id, seen| seen.viewers > 0 || !gone(id));
+        seen.retain(|id, seen| seen.viewers > 0 || seen.since.elapsed() < REMEMBERED || !gone(id));
     }
 
     fn change(&self, desktop: Uuid, change: impl FnOnce(&mut Seen)) {
@@ -129,7 +132,7 @@ fn look(
                 let (service, desktop) = (service.clone(), (*desktop).clone());
                 work.spawn(async move {
                     if let Err(refusal) = service.take_snapshot(&desktop, SnapshotKind::Point, "").await {
-                        tracing::warn!(desktop = %desktop.name, ?refusal, "no restore point");
+                        tracing::warn!(desktop = %desktop.name, %refusal, "no restore point");
                     }
                 });
             }
@@ -154,8 +157,14 @@ impl Service {
             return;
         }
         tracing::info!(desktop = %desktop.name, "nobody looks at it: suspending");
+        let begun = Instant::now();
         if let Err(refusal) = self.suspend(desktop).await {
-            tracing::warn!(desktop = %desktop.name, ?refusal, "not suspended");
+            tracing::warn!(desktop = %desktop.name, %refusal, "not suspended");
+        }
+        // somebody came who was sent away again
+        let came = self.viewers.of(desktop.id).1.is_some_and(|since| since >= begun);
+        if came && let Err(error) = self.machines.wake(desktop.id).await {
+            tracing::warn!(desktop = %desktop.name, %error, "not woken again");
         }
     }
 }
@@ -177,6 +186,6 @@ mod tests {
         let (watched, left) = viewers.of(id);
         assert!(!watched && left.unwrap() >= came);
         viewers.forget(|_| true);
-        assert_eq!(viewers.of(id), (false, None));
+        assert_eq!(viewers.of(id), (false, left), "for a while");
     }
 }

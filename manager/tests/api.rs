@@ -142,6 +142,21 @@ async fn every_endpoint_lets_exactly_those_through_who_may() {
         ("POST",   "/v1/desktops/d/start",          json!(null), [401, 403, 404, 500, 500]),
         ("POST",   "/v1/desktops/d/stop",           json!({}),   [401, 403, 404, 202, 202]),
         ("POST",   "/v1/desktops/d/restart",        json!({}),   [401, 403, 404, 202, 202]),
+        ("POST",   "/v1/desktops/d/suspend",        json!(null), [401, 403, 404, 409, 409]),
+        ("POST",   "/v1/desktops/d/resume",         json!(null), [401, 403, 404, 409, 409]),
+        ("POST",   "/v1/desktops/d/undo",           json!(null), [401, 403, 404, 409, 409]),
+        ("POST",   "/v1/desktops/d/snapshots",      json!({}),   [401, 403, 404, 201, 201]),
+        ("POST",   "/v1/desktops/d/snapshots",      json!({"name": "s"}), [401, 403, 404, 201, 409]),
+        ("GET",    "/v1/desktops/d/snapshots",      json!(null), [401, 403, 404, 200, 200]),
+        ("GET",    "/v1/snapshots",                 json!(null), [401, 403, 200, 200, 200]),
+        ("GET",    "/v1/desktops/d/snapshots/s/screen",  json!(null), [401, 403, 404, 404, 404]),
+        ("POST",   "/v1/desktops/d/snapshots/s/restore", json!(null), [401, 403, 404, 202, 202]),
+        ("POST",   "/v1/desktops/d/snapshots/none/restore", json!(null), [401, 403, 404, 404, 404]),
+        ("POST",   "/v1/desktops/d/fork",           json!({"names": ["g"]}), [401, 403, 404, 201, 409]),
+        ("POST",   "/v1/desktops/d/fork",           json!({"names": []}),    [401, 403, 404, 400, 400]),
+        ("DELETE", "/v1/desktops/d/snapshots/s",    json!(null), [401, 403, 404, 204, 404]),
+        ("POST",   "/v1/images/card/warm",          json!(null), [401, 403, 403, 403, 400]),
+        ("POST",   "/v1/images/none/warm",          json!(null), [401, 403, 403, 403, 404]),
         ("GET",    "/v1/desktops/d/screenshot",     json!(null), [401, 403, 404, 409, 409]),
         ("GET",    "/v1/desktops/d/logs",           json!(null), [401, 403, 404, 200, 200]),
         ("GET",    "/v1/desktops/d/console",        json!(null), [401, 403, 404, 400, 400]),
@@ -350,4 +365,19 @@ async fn a_desktop_seen_as_stopped_is_seen_with_the_reason() {
     // the machine ends between the reading of the row and the look at its state
     house.service.store.set_ended(row.id, "powered off by the guest", false).unwrap();
     assert_eq!(house.service.show(row).ended.unwrap().reason, "powered off by the guest");
+}
+
+#[tokio::test]
+async fn snapshots_are_limited_and_say_so() {
+    let house = house().await;
+    let (_, alice) = house.user("alice", Role::User, true);
+    house.desktop("d", &alice).await;
+    for _ in 0..16 {
+        assert_eq!(house.ask("POST", "/v1/desktops/d/snapshots", &alice, json!({})).await.status, 201);
+    }
+    let refused = house.ask("POST", "/v1/desktops/d/snapshots", &alice, json!({})).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (409, Some("limit")));
+    assert!(refused.detail().contains("16") && refused.detail().contains("remove"), "{}", refused.detail());
+    let long = json!({"name": "x".repeat(61)});
+    assert_eq!(house.ask("POST", "/v1/desktops/d/snapshots", &alice, long).await.status, 400);
 }

@@ -86,6 +86,7 @@ impl Caller {
             Err(_) => service.store.desktop_named(reference)?,
         };
         found
+            .filter(|desktop| !desktop.owner_id.is_nil())
             .filter(|desktop| self.sees().is_none_or(|user| user == desktop.owner_id))
             .ok_or_else(|| Refusal::not_found("desktop", reference))
     }

@@ -11,6 +11,7 @@
 //! | `DELETE /v1/users/{name}` | admin | deletes a user who owns no desktop |
 //! | `POST /v1/users/{name}/password` | admin | a new one-time password |
 //! | `GET /v1/images` | user | all images |
+//! | `POST /v1/images/{name}/warm` | admin | 202, the image is being booted so that its desktops need not |
 //! | `GET`, `POST /v1/desktops` | user | the desktops one sees; makes one |
 //! | `GET`, `DELETE /v1/desktops/{desktop}` | owner, admin | shows, deletes; `{desktop}` is its name or id |
 //! | `POST /v1/desktops/{desktop}/start`, `/stop`, `/restart`, `/resume` | owner, admin | 202 and the desktop; `start?cold=true` forgets a suspended one's memory |
@@ -69,6 +70,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/v1/users/{name}", delete(users::remove))
         .route("/v1/users/{name}/password", post(users::reset_password))
         .route("/v1/images", get(images))
+        .route("/v1/images/{name}/warm", post(warm))
         .route("/v1/desktops", get(desktops::list).post(desktops::create))
         .route("/v1/desktops/{desktop}", get(desktops::show).delete(desktops::remove))
         .route("/v1/desktops/{desktop}/start", post(desktops::start))
@@ -106,7 +108,20 @@ async fn health(State(service): State<Arc<Service>>, peer: axum::extract::Connec
 }
 
 async fn images(State(service): State<Arc<Service>>, _: Caller) -> Result<Json<Vec<model::Image>>, Refusal> {
-    Ok(Json(crate::images::list(&service.images)?))
+    Ok(Json(service.list_images()?))
+}
+
+async fn warm(
+    State(service): State<Arc<Service>>,
+    _: access::Admin,
+    axum::extract::Path(name): axum::extract::Path<String>,
+) -> Result<StatusCode, Refusal> {
+    let image = crate::images::Image::named(&service.images, &name)?;
+    if image.manifest.ready.is_none() {
+        return service.warm(&image).await.map(|()| StatusCode::ACCEPTED);
+    }
+    tokio::spawn(async move { service.warm(&image).await });
+    Ok(StatusCode::ACCEPTED)
 }
 
 async fn unknown(uri: Uri) -> Refusal {

@@ -232,6 +232,11 @@ impl Machines {
         self.context.lock(id).await
     }
 
+    /// Whether any machine runs.
+    pub fn any(&self) -> bool {
+        !self.table().is_empty()
+    }
+
     /// Waits until a machine that is starting runs or has ended.
     pub async fn started(&self, id: Uuid) {
         let state = self.table().get(&id).map(|handle| handle.state.clone());
@@ -382,6 +387,7 @@ impl Machines {
     /// cleared away and started anew, ended ones are recorded as such, files that nothing refers to go.
     pub async fn recover(&self) -> Result<(), Error> {
         let context = &self.context;
+        context.store.delete_unowned()?;
         let system =
             |error| Error::System { doing: format!("looking for desktops in {}", context.data.display()), error };
         let (folders, leftovers) = folder::scan(&context.data).map_err(system)?;

@@ -83,7 +83,12 @@ pub struct Ended {
     pub failed: bool,
 }
 
+/// Desktops with an owner, which are those that people see.
 const SELECT: &str = "SELECT desktops.*, users.name AS owner FROM desktops JOIN users ON users.id = owner_id";
+
+/// All.
+const SELECT_ANY: &str =
+    "SELECT desktops.*, coalesce(users.name, '') AS owner FROM desktops LEFT JOIN users ON users.id = owner_id";
 
 fn desktop(row: &Row<'_>) -> rusqlite::Result<Desktop> {
     let reason: Option<String> = row.get("ended_reason")?;
@@ -94,7 +99,7 @@ fn desktop(row: &Row<'_>) -> rusqlite::Result<Desktop> {
     Ok(Desktop {
         id: parsed(row, "id")?,
         name: row.get("name")?,
-        owner_id: parsed(row, "owner_id")?,
+        owner_id: optional(row, "owner_id")?.unwrap_or_default(),
         owner: row.get("owner")?,
         image: row.get("image")?,
         image_digest: row.get("image_digest")?,
@@ -116,7 +121,7 @@ pub struct NewDesktop<'a> {
     pub id: Uuid,
     /// What people call it.
     pub name: &'a str,
-    /// Whose it is.
+    /// Whose it is; nobody's, if nil.
     pub owner: Uuid,
     /// The image's name.
     pub image: &'a str,
@@ -137,7 +142,7 @@ pub(super) fn add(connection: &Connection, new: &NewDesktop<'_>) -> Result<()> {
         params![
             new.id.to_string(),
             new.name,
-            new.owner.to_string(),
+            (!new.owner.is_nil()).then(|| new.owner.to_string()),
             new.image,
             new.image_digest,
             new.image_folder.to_string_lossy(),
@@ -183,7 +188,7 @@ impl Store {
     /// The desktop with this id.
     pub fn desktop(&self, id: Uuid) -> Result<Option<Desktop>> {
         let connection = self.connection();
-        let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE desktops.id = ?1"))?;
+        let mut statement = connection.prepare_cached(&format!("{SELECT_ANY} WHERE desktops.id = ?1"))?;
         Ok(statement.query_row([id.to_string()], desktop).optional()?)
     }
 
@@ -192,6 +197,12 @@ impl Store {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE desktops.name = ?1"))?;
         Ok(statement.query_row([name], desktop).optional()?)
+    }
+
+    /// Deletes the rows of desktops that are nobody's.
+    pub fn delete_unowned(&self) -> Result<()> {
+        self.connection().execute("DELETE FROM desktops WHERE owner_id IS NULL", [])?;
+        Ok(())
     }
 
     /// Deletes a desktop's row.

@@ -37,7 +37,8 @@ CREATE TABLE snapshots (
 CREATE TABLE desktops_2 (
     id           TEXT PRIMARY KEY,
     name         TEXT NOT NULL UNIQUE,
-    owner_id     TEXT NOT NULL REFERENCES users (id) ON DELETE RESTRICT,
+    -- none: a machine that the service itself boots, to warm an image
+    owner_id     TEXT REFERENCES users (id) ON DELETE RESTRICT,
     image        TEXT NOT NULL,
     image_digest TEXT NOT NULL,
     image_folder TEXT NOT NULL,

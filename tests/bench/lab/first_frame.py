@@ -65,7 +65,7 @@ class Ours:
         self.data = f"{HERE}/yunju"
         os.makedirs(self.data)
         self.service = subprocess.Popen([self.yunju, "serve", "--data", self.data, "--images", f"{HERE}/images",
-                                         "--listen", "127.0.0.1:8080", "--stop-machines"])
+                                         "--listen", "127.0.0.1:8080", "--stop-machines", "--no-warm"])
         end = time.monotonic() + 60
         while subprocess.run([self.yunju, "--data", self.data, "ls"], capture_output=True).returncode != 0:
             alive(self.service)()
