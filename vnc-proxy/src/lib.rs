@@ -1,7 +1,7 @@
 //! RFB server for one machine's display socket, over websocket and plain sockets.
 //!
 //! The way of a frame: [`surface`] (the machine's buffers and damage) → [`screen`] (the picture, and what
-//! really changed of it, in [`tiles`]) → [`viewer`] (when to send) → [`encode`] (how to send) → [`rfb`] (the
+//! really changed of it, in [`tiles`], and what is in [`motion`]) → [`viewer`] (when to send) → [`encode`] (how to send; videos once for all, as [`film`]) → [`rfb`] (the
 //! bytes) → a websocket or a plain socket ([`transport`]).
 //!
 //! The way of a key: [`rfb`] → [`viewer`] → [`input`] → [`surface`]. Nothing goes back up.
@@ -11,7 +11,9 @@
 pub mod calls;
 pub mod encode;
 pub mod endpoint;
+pub mod film;
 pub mod input;
+pub mod motion;
 pub mod picture;
 pub mod rfb;
 pub mod screen;

@@ -15,6 +15,9 @@ pub fn is_size(width: u32, height: u32) -> bool {
         && u64::from(width) * u64::from(height) <= MAX_PIXELS
 }
 
+/// What no pixel is: stands for one that is not known.
+pub const UNKNOWN: u32 = 0xff00_0000;
+
 /// Rows of pixels, each `0x00RRGGBB`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
@@ -27,6 +30,16 @@ impl Picture {
     /// A black picture.
     pub fn black(width: u32, height: u32) -> Self {
         Self { width, height, pixels: vec![0; width as usize * height as usize] }
+    }
+
+    /// A picture of which nothing is known.
+    pub fn unknown(width: u32, height: u32) -> Self {
+        Self { width, height, pixels: vec![UNKNOWN; width as usize * height as usize] }
+    }
+
+    /// Gives all pixels of a rectangle that lies inside one colour.
+    pub fn fill(&mut self, rect: Rect, pixel: u32) {
+        (rect.y..rect.bottom()).for_each(|y| self.span_mut(rect.x, y, rect.width).fill(pixel));
     }
 
     /// Pixels a row.
@@ -66,10 +79,11 @@ impl Picture {
         (rect.y..rect.bottom()).map(move |y| self.span(rect.x, y, rect.width))
     }
 
-    /// Moves what is `dy` rows above `to` (below, if negative) there. Both must lie inside.
-    pub fn shift(&mut self, to: Rect, dy: i32) {
+    /// Moves what is `dx` columns left of `to` and `dy` rows above (right and below, if negative) there. Both must lie
+    /// inside.
+    pub fn shift(&mut self, to: Rect, dx: i32, dy: i32) {
         let mut shift_row = |y: u32| {
-            let from = self.index(to.x, y.saturating_add_signed(-dy));
+            let from = self.index(to.x.saturating_add_signed(-dx), y.saturating_add_signed(-dy));
             let start = self.index(to.x, y);
             self.pixels.copy_within(from..from + to.width as usize, start);
         };

@@ -1,10 +1,13 @@
 //! What the machine's screen shows now: one picture, cursor and lamps, shared by all viewers.
 
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 use yunju_protocol::display::Rect;
 
+use crate::film::Studio;
+use crate::motion::{Motion, Region};
 use crate::picture::Picture;
 use crate::tiles::{SIDE, TileSet};
 
@@ -33,6 +36,8 @@ pub struct Screen {
     cursor: Mutex<Option<Arc<Cursor>>>,
     leds: Mutex<u8>,
     watches: Mutex<Vec<Arc<Watch>>>,
+    motion: Mutex<Motion>,
+    studio: Studio,
 }
 
 /// One viewer's view of what has changed since it last looked.
@@ -51,6 +56,8 @@ impl Default for Screen {
             cursor: Mutex::default(),
             leds: Mutex::default(),
             watches: Mutex::default(),
+            motion: Mutex::new(Motion::new(FIRST_SIZE.0, FIRST_SIZE.1)),
+            studio: Studio::default(),
         }
     }
 }
@@ -73,19 +80,55 @@ impl Screen {
 
     /// Shows a picture of the given size. Only `damage` may differ from the present one, unless the size does.
     /// `read_row(x, y, pixels)` reads pixels of the new picture; those it cannot read stay as they are.
-    pub fn show(&self, size: (u32, u32), damage: Rect, mut read_row: impl FnMut(u32, u32, &mut [u32]) -> bool) {
+    pub fn show(&self, size: (u32, u32), damage: Rect, read_row: impl FnMut(u32, u32, &mut [u32]) -> bool) {
+        self.show_at(Instant::now(), size, damage, read_row);
+    }
+
+    /// As [`Screen::show`], at a time of the caller's choice.
+    pub fn show_at(
+        &self,
+        now: Instant,
+        size: (u32, u32),
+        damage: Rect,
+        mut read_row: impl FnMut(u32, u32, &mut [u32]) -> bool,
+    ) {
         let mut picture = self.picture.write().expect(LOCK);
         let resized = picture.size() != size;
         if resized {
             *picture = Picture::black(size.0, size.1);
         }
         let damage = if resized { picture.bounds() } else { damage.intersection(&picture.bounds()) };
-        let mut changed = absorb(&mut picture, damage, &mut read_row);
+        let parts = absorb(&mut picture, damage, &mut read_row);
+        let mut changed = TileSet::none(size.0, size.1);
         if resized {
             changed = TileSet::all(size.0, size.1);
+            self.motion().resize(size.0, size.1);
+        } else if !parts.is_empty() {
+            parts.iter().for_each(|(index, _)| changed.insert_index(*index));
+            self.motion().note(&picture, &parts, now);
         }
-        // Still under the picture's lock: a watch never speaks of another size than the picture's.
+        // Still under the picture's lock: neither a watch nor a region speaks of another picture than this.
         self.announce(&changed);
+    }
+
+    /// The areas in sustained motion.
+    pub fn regions(&self) -> Vec<Region> {
+        self.motion().regions().to_vec()
+    }
+
+    /// The region in motion that is exactly this area.
+    pub fn region(&self, rect: Rect) -> Option<Region> {
+        self.motion().regions().iter().copied().find(|region| region.rect == rect)
+    }
+
+    /// These tiles are known to move as a whole, as a scrolled text does: that is no video.
+    pub fn calm(&self, tiles: &TileSet) {
+        self.motion().calm(tiles);
+    }
+
+    /// Where areas in motion are coded.
+    pub fn studio(&self) -> &Studio {
+        &self.studio
     }
 
     /// Shows black.
@@ -137,6 +180,10 @@ impl Screen {
         self.watches().iter().for_each(|watch| watch.bell.notify_one());
     }
 
+    fn motion(&self) -> MutexGuard<'_, Motion> {
+        self.motion.lock().expect(LOCK)
+    }
+
     fn watches(&self) -> MutexGuard<'_, Vec<Arc<Watch>>> {
         self.watches.lock().expect(LOCK)
     }
@@ -159,27 +206,49 @@ impl Watch {
     }
 }
 
-/// Takes over what differs inside `damage` and returns the tiles that do.
-fn absorb(picture: &mut Picture, damage: Rect, read_row: &mut impl FnMut(u32, u32, &mut [u32]) -> bool) -> TileSet {
-    let mut changed = TileSet::none(picture.width(), picture.height());
+/// Takes over what differs inside `damage` and returns the tiles that do, by number, and the part that does of each.
+fn absorb(
+    picture: &mut Picture,
+    damage: Rect,
+    read_row: &mut impl FnMut(u32, u32, &mut [u32]) -> bool,
+) -> Vec<(usize, Rect)> {
+    let columns = picture.width().div_ceil(SIDE);
+    let mut parts = Vec::new();
     let mut fresh = vec![0; damage.width as usize];
+    // What has changed in the present row of tiles.
+    let mut row = vec![Rect::default(); columns as usize];
     for y in damage.y..damage.bottom() {
-        if !read_row(damage.x, y, &mut fresh) {
-            continue;
+        if read_row(damage.x, y, &mut fresh) {
+            absorb_row(picture, (damage.x, y), &fresh, &mut row);
         }
-        let shadow = picture.span_mut(damage.x, y, damage.width);
-        let mut start = 0;
-        while start < fresh.len() {
-            let column = (damage.x + start as u32) / SIDE;
-            let end = fresh.len().min(((column + 1) * SIDE - damage.x) as usize);
-            if shadow[start..end] != fresh[start..end] {
-                shadow[start..end].copy_from_slice(&fresh[start..end]);
-                changed.insert(column, y / SIDE);
-            }
-            start = end;
+        if (y + 1) % SIDE == 0 || y + 1 == damage.bottom() {
+            let first = (y / SIDE * columns) as usize;
+            let changed = row.iter_mut().enumerate().filter(|(_, part)| !part.is_empty());
+            parts.extend(changed.map(|(column, part)| (first + column, std::mem::take(part))));
         }
     }
-    changed
+    parts
+}
+
+/// Takes over one row from (x, y) on; `parts` are those of each tile in this row of tiles that have changed.
+fn absorb_row(picture: &mut Picture, (x, y): (u32, u32), fresh: &[u32], parts: &mut [Rect]) {
+    let shadow = picture.span_mut(x, y, fresh.len() as u32);
+    let mut start = 0;
+    while start < fresh.len() {
+        let column = (x + start as u32) / SIDE;
+        let end = fresh.len().min(((column + 1) * SIDE - x) as usize);
+        let (mine, theirs) = (&mut shadow[start..end], &fresh[start..end]);
+        if mine != theirs {
+            let differs = |at: &usize| mine[*at] != theirs[*at];
+            let first = (0..mine.len()).find(differs).unwrap_or(0);
+            let last = (0..mine.len()).rev().find(differs).unwrap_or(first);
+            let part = Rect { x: x + (start + first) as u32, y, width: (last - first) as u32 + 1, height: 1 };
+            let known = &mut parts[column as usize];
+            *known = known.union(&part);
+            mine.copy_from_slice(theirs);
+        }
+        start = end;
+    }
 }
 
 #[cfg(test)]

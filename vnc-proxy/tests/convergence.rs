@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use decode::{BGRX, Decoded, Decoder, Format, RGBX};
 use proptest::prelude::*;
 use yunju_protocol::display::Rect;
-use yunju_vnc_proxy::encode::{Encoder, STILL};
+use yunju_vnc_proxy::encode::{Encoder, Limits, STILL, Thrift};
 use yunju_vnc_proxy::picture::Picture;
 use yunju_vnc_proxy::rfb::encodings::Abilities;
 use yunju_vnc_proxy::rfb::outgoing::Update;
@@ -18,6 +18,7 @@ use yunju_vnc_proxy::screen::{Screen, Watch};
 
 const SIZE: (u32, u32) = (333, 257);
 const JPEG_QUALITY_6: i32 = -26;
+const H264: i32 = 50;
 
 /// Something that a guest does to its screen.
 #[derive(Debug, Clone)]
@@ -25,7 +26,11 @@ enum Deed {
     Fill(Rect, u32),
     Text(Rect, u32),
     Photo(Rect, u32),
-    Scroll(Rect, i32),
+    Move(Rect, i32, i32),
+    /// So many pictures of a video.
+    Video(Rect, u32, u32),
+    /// Nothing for so many milliseconds.
+    Rest(u64),
     Nothing(Rect),
     /// Not painting, but letting the viewer look.
     Look,
@@ -41,7 +46,12 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         (rects(), any::<u32>()).prop_map(|(rect, colour)| Deed::Fill(rect, colour & 0xff_ffff)),
         (rects(), any::<u32>()).prop_map(|(rect, seed)| Deed::Text(rect, seed)),
         (rects(), any::<u32>()).prop_map(|(rect, seed)| Deed::Photo(rect, seed)),
-        (rects(), -90..90i32).prop_map(|(rect, dy)| Deed::Scroll(rect, dy)),
+        (rects(), -90..90i32).prop_map(|(rect, dy)| Deed::Move(rect, 0, dy)),
+        (rects(), -90..90i32, -90..90i32).prop_map(|(rect, dx, dy)| Deed::Move(rect, dx, dy)),
+        (0..100u32, 0..80u32, any::<u32>(), 1..40u32).prop_map(|(x, y, seed, pictures)| {
+            Deed::Video(Rect { x, y, width: 233 - seed % 30, height: 177 - seed % 20 }, seed, pictures)
+        }),
+        (1..2500u64).prop_map(Deed::Rest),
         rects().prop_map(Deed::Nothing),
         Just(Deed::Look),
     ];
@@ -59,6 +69,7 @@ struct Scene {
     screen: Screen,
     watch: std::sync::Arc<Watch>,
     guest: Picture,
+    now: Instant,
 }
 
 impl Scene {
@@ -66,7 +77,7 @@ impl Scene {
         let screen = Screen::default();
         screen.show(SIZE, Rect::default(), |_, _, _| false);
         let watch = screen.watch();
-        Self { screen, watch, guest: Picture::black(SIZE.0, SIZE.1) }
+        Self { screen, watch, guest: Picture::black(SIZE.0, SIZE.1), now: Instant::now() }
     }
 
     fn paint(&mut self, rect: Rect, pixel: impl Fn(u32, u32) -> u32) {
@@ -79,7 +90,7 @@ impl Scene {
     }
 
     fn flush(&self, damage: Rect) {
-        self.screen.show(SIZE, damage, |x, y, row| {
+        self.screen.show_at(self.now, SIZE, damage, |x, y, row| {
             row.copy_from_slice(self.guest.span(x, y, row.len() as u32));
             true
         });
@@ -96,13 +107,19 @@ impl Scene {
                 let soft = |shift: u32| (x * (1 + (seed >> shift & 1)) + y) / 2 % 256;
                 (soft(0) << 16 | soft(1) << 8 | soft(2)) ^ mix(x, y, seed) & 0x07_0707
             }),
-            Deed::Scroll(rect, dy) => {
+            Deed::Move(rect, dx, dy) => {
                 let before = self.guest.clone();
                 self.paint(rect, |x, y| {
-                    let from = y.checked_add_signed(-dy).filter(|from| (rect.y..rect.bottom()).contains(from));
-                    before.span(x, from.unwrap_or(y), 1)[0]
+                    let column = x.checked_add_signed(-dx).filter(|from| (rect.x..rect.right()).contains(from));
+                    let row = y.checked_add_signed(-dy).filter(|from| (rect.y..rect.bottom()).contains(from));
+                    before.span(column.unwrap_or(x), row.unwrap_or(y), 1)[0]
                 });
             }
+            Deed::Video(rect, seed, picture) => self.paint(rect, |x, y| {
+                let soft = |by: u32| (x * by + y + picture * 3) / 2 % 256;
+                (soft(1) << 16 | soft(2) << 8 | soft(3)) ^ mix(x, y, seed ^ picture) & 0x0f_0f0f
+            }),
+            Deed::Rest(milliseconds) => self.now += Duration::from_millis(milliseconds),
             Deed::Nothing(rect) => self.flush(rect),
             Deed::Look => {}
         }
@@ -119,7 +136,7 @@ fn look(
     let damaged = scene.watch.damage().take_within(Rect::of_size(SIZE.0, SIZE.1));
     exchange(abilities, decoder, |update| {
         encoder
-            .encode(&scene.screen, damaged, Rect::of_size(SIZE.0, SIZE.1), abilities, update)
+            .encode(&scene.screen, damaged, Rect::of_size(SIZE.0, SIZE.1), abilities, scene.now, update)
             .expect("the viewer has the size");
     })
 }
@@ -146,8 +163,8 @@ fn exchange(
 }
 
 fn refresh(scene: &Scene, encoder: &mut Encoder, decoder: &mut Decoder, abilities: &Abilities) {
-    let later = Instant::now() + STILL + Duration::from_secs(1);
-    while encoder.refresh_at().is_some() {
+    let later = scene.now + STILL + Duration::from_secs(1);
+    while encoder.refresh_at(&scene.screen).is_some() {
         exchange(abilities, decoder, |update| {
             encoder.refresh(&scene.screen, abilities, later, update).expect("the viewer has the size");
         });
@@ -174,30 +191,49 @@ const FORMATS: [Format; 7] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn an_idle_viewer_ends_with_exactly_the_pixels_of_the_screen(
         deeds in deeds(),
         encoding in prop::sample::select(vec![0, 16, 7]),
         format in prop::sample::select(FORMATS.to_vec()),
-        copy_rect: bool, last_rect: bool, jpeg: bool,
+        copy_rect: bool, last_rect: bool, jpeg: bool, h264: bool,
+        bytes in prop::sample::select(vec![usize::MAX, 3000]),
+        thrift in prop::sample::select(vec![Thrift::None, Thrift::Some, Thrift::Much]),
     ) {
         let mut list = vec![encoding];
-        list.extend([(copy_rect, 1), (last_rect, -224), (jpeg, JPEG_QUALITY_6)].iter().filter(|of| of.0).map(|of| of.1));
+        let optional = [(copy_rect, 1), (last_rect, -224), (jpeg, JPEG_QUALITY_6), (h264, H264)];
+        list.extend(optional.iter().filter(|of| of.0).map(|of| of.1));
         let abilities = Abilities::of(&list);
         let mut scene = Scene::new();
         let mut encoder = Encoder::new(SIZE.0, SIZE.1);
         encoder.set_format(parsed(format));
+        encoder.set_limits(Limits { bytes, thrift });
         let mut decoder = Decoder::new(SIZE.0, SIZE.1);
         decoder.format = format;
         for deed in &deeds {
-            scene.act(deed);
-            if matches!(deed, Deed::Look | Deed::Scroll(..)) {
-                look(&scene, &mut encoder, &mut decoder, &abilities);
+            let pictures = if let Deed::Video(_, _, pictures) = deed { *pictures } else { 1 };
+            for picture in 0..pictures {
+                scene.now += Duration::from_millis(33);
+                match deed {
+                    Deed::Video(rect, seed, _) => scene.act(&Deed::Video(*rect, *seed, picture)),
+                    deed => scene.act(deed),
+                }
+                if matches!(deed, Deed::Look | Deed::Move(..) | Deed::Video(..)) {
+                    look(&scene, &mut encoder, &mut decoder, &abilities);
+                }
+            }
+            if matches!(deed, Deed::Rest(_)) {
+                exchange(&abilities, &mut decoder, |update| {
+                    encoder.refresh(&scene.screen, &abilities, scene.now, update).expect("the viewer has the size");
+                });
             }
         }
         look(&scene, &mut encoder, &mut decoder, &abilities);
+        while encoder.misses(Rect::of_size(SIZE.0, SIZE.1)) {
+            look(&scene, &mut encoder, &mut decoder, &abilities);
+        }
         refresh(&scene, &mut encoder, &mut decoder, &abilities);
         prop_assert!(decoder.pixels == shown(&scene, format));
         prop_assert!(look(&scene, &mut encoder, &mut decoder, &abilities).is_none(), "and is sent no more");
@@ -212,7 +248,7 @@ fn a_scrolled_text_is_copied_and_costs_few_bytes() {
     let window = Rect { x: 20, y: 10, width: 300, height: 240 };
     scene.act(&Deed::Text(window, 77));
     let (_, whole) = look(&scene, &mut encoder, &mut decoder, &abilities).unwrap();
-    scene.act(&Deed::Scroll(window, -20));
+    scene.act(&Deed::Move(window, 0, -20));
     let (decoded, scrolled) = look(&scene, &mut encoder, &mut decoder, &abilities).unwrap();
     assert!(decoded.rects.iter().any(|(_, encoding)| *encoding == 1), "{decoded:?}");
     assert!(scrolled * 4 < whole, "{scrolled} bytes after {whole}");
@@ -225,7 +261,7 @@ fn a_photograph_is_near_at_first_and_exact_when_it_has_been_still() {
     let abilities = Abilities::of(&[7, JPEG_QUALITY_6]);
     let (mut encoder, mut decoder) = (Encoder::new(SIZE.0, SIZE.1), Decoder::new(SIZE.0, SIZE.1));
     scene.act(&Deed::Photo(Rect::of_size(256, 192), 0));
-    let before = Instant::now();
+    let before = scene.now;
     let (decoded, _) = look(&scene, &mut encoder, &mut decoder, &abilities).unwrap();
     assert!(decoded.jpegs > 0, "{decoded:?}");
     let exact = shown(&scene, BGRX);
@@ -235,7 +271,7 @@ fn a_photograph_is_near_at_first_and_exact_when_it_has_been_still() {
     let error = decoder.pixels.iter().zip(&exact).map(|(a, b)| far(a, b)).sum::<u64>();
     assert!(error > 0 && error / (256 * 192 * 3) < 12, "{}", error as f64 / f64::from(256 * 192 * 3));
     let early = exchange(&abilities, &mut decoder, |update| {
-        encoder.refresh(&scene.screen, &abilities, before + STILL, update).unwrap();
+        encoder.refresh(&scene.screen, &abilities, before + STILL / 2, update).unwrap();
     });
     assert_eq!(early, None, "what has just been sent is not sent again at once");
     refresh(&scene, &mut encoder, &mut decoder, &abilities);
@@ -253,4 +289,67 @@ fn a_changed_pixel_costs_a_few_bytes() {
     let (decoded, bytes) = look(&scene, &mut encoder, &mut decoder, &abilities).unwrap();
     assert_eq!(decoded.rects, [(Rect { x: 100, y: 100, width: 1, height: 1 }, 7)]);
     assert_eq!(bytes, 4 + 12 + 4);
+}
+
+#[cfg(feature = "h264")]
+#[test]
+fn a_video_becomes_h264_that_is_near_and_exact_when_it_stops() {
+    let abilities = Abilities::of(&[1, H264, 7, -224, JPEG_QUALITY_6]);
+    let mut scene = Scene::new();
+    let (mut encoder, mut decoder) = (Encoder::new(SIZE.0, SIZE.1), Decoder::new(SIZE.0, SIZE.1));
+    let video = Rect { x: 30, y: 20, width: 260, height: 190 };
+    let mut films = Vec::new();
+    for picture in 0..60 {
+        scene.now += Duration::from_millis(33);
+        scene.act(&Deed::Video(video, 7, picture));
+        let (decoded, bytes) = look(&scene, &mut encoder, &mut decoder, &abilities).unwrap();
+        if decoded.frames > 0 {
+            assert_eq!(decoded.rects, [(video, H264)], "and nothing else");
+            films.push(bytes);
+        }
+    }
+    assert!((30..45).contains(&films.len()), "{films:?}");
+    let exact = shown(&scene, BGRX);
+    let far = |a: &u32, b: &u32| u64::from((a >> 8 & 255).abs_diff(b >> 8 & 255));
+    let error = decoder.pixels.iter().zip(&exact).map(|(a, b)| far(a, b)).sum::<u64>() as f64 / video.area() as f64;
+    assert!(error > 0.0 && error < 12.0, "{error}");
+    assert!(encoder.refresh_at(&scene.screen).is_some_and(|at| at > scene.now + STILL), "not while it may move on");
+    refresh(&scene, &mut encoder, &mut decoder, &abilities);
+    assert!(decoder.pixels == exact);
+    scene.now += Duration::from_millis(900);
+    scene.act(&Deed::Video(video, 7, 61));
+    let (decoded, _) = look(&scene, &mut encoder, &mut decoder, &abilities).unwrap();
+    assert_eq!((decoded.rects.len(), decoded.frames), (1, 1), "it goes on where it stopped");
+}
+
+#[test]
+fn a_dragged_window_is_copied() {
+    let mut scene = Scene::new();
+    let abilities = Abilities::of(&[1, 7, -224]);
+    let (mut encoder, mut decoder) = (Encoder::new(SIZE.0, SIZE.1), Decoder::new(SIZE.0, SIZE.1));
+    scene.act(&Deed::Text(Rect { x: 40, y: 30, width: 200, height: 150 }, 77));
+    let (_, whole) = look(&scene, &mut encoder, &mut decoder, &abilities).unwrap();
+    scene.act(&Deed::Move(Rect { x: 20, y: 10, width: 300, height: 240 }, 33, 21));
+    let (decoded, moved) = look(&scene, &mut encoder, &mut decoder, &abilities).unwrap();
+    assert!(decoded.rects.iter().any(|(_, encoding)| *encoding == 1), "{decoded:?}");
+    assert!(moved * 2 < whole, "{moved} bytes after {whole}");
+    assert!(decoder.pixels == shown(&scene, BGRX));
+}
+
+#[test]
+fn on_a_slow_link_what_is_small_and_new_goes_before_what_is_large() {
+    let mut scene = Scene::new();
+    let abilities = Abilities::of(&[7, -224, JPEG_QUALITY_6]);
+    let (mut encoder, mut decoder) = (Encoder::new(SIZE.0, SIZE.1), Decoder::new(SIZE.0, SIZE.1));
+    look(&scene, &mut encoder, &mut decoder, &abilities).unwrap();
+    encoder.set_limits(Limits { bytes: 2000, thrift: Thrift::Much });
+    scene.act(&Deed::Photo(Rect::of_size(SIZE.0, SIZE.1), 9));
+    let (_, first) = look(&scene, &mut encoder, &mut decoder, &abilities).unwrap();
+    assert!(first < 8000, "{first}");
+    assert!(encoder.misses(Rect::of_size(SIZE.0, SIZE.1)), "the rest waits");
+    let key = Rect { x: 320, y: 250, width: 9, height: 6 };
+    scene.act(&Deed::Fill(key, 0x123456));
+    let (decoded, _) = look(&scene, &mut encoder, &mut decoder, &abilities).unwrap();
+    let (first, _) = decoded.rects[0];
+    assert!(first.intersection(&key) == key, "{decoded:?}");
 }

@@ -396,7 +396,11 @@ fn cursor_and_lamps_reach_the_viewer_when_they_change() {
     let cursor = Extra::Cursor { hot: (1, 0), size: (2, 1), rgba: vec![3, 2, 1, 255, 0, 0, 0, 0] };
     assert_eq!(
         viewer.update(),
-        Decoded { rects: vec![(Rect { x: 1, y: 0, width: 2, height: 1 }, 0x574d5664)], extras: vec![cursor], jpegs: 0 }
+        Decoded {
+            rects: vec![(Rect { x: 1, y: 0, width: 2, height: 1 }, 0x574d5664)],
+            extras: vec![cursor],
+            ..Decoded::default()
+        }
     );
     display.tell(&Event::Leds { lit: 6 }).unwrap();
     viewer.request(true);

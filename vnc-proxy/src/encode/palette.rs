@@ -7,6 +7,7 @@ use crate::picture::Picture;
 const SLOTS: usize = 1024;
 
 /// The distinct colours of a rectangle, each pixel given as a number into them.
+#[derive(Debug)]
 pub struct Palette {
     colours: Vec<u32>,
     indices: Vec<u8>,

@@ -4,20 +4,10 @@ use std::collections::HashMap;
 
 use yunju_protocol::display::Rect;
 
+use super::moves::Move;
 use crate::picture::Picture;
 use crate::tiles::{SIDE, TileSet};
 
-/// A rectangle whose contents were `dy` rows above (below, if negative).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Move {
-    /// Where the contents are now.
-    pub to: Rect,
-    /// Rows moved, positive down.
-    pub dy: i32,
-}
-
-/// Fewer changed tiles are not worth the search.
-const FEWEST_TILES: usize = 6;
 /// Fewer rows that have moved by one distance are chance.
 const FEWEST_VOTES: u32 = 12;
 /// Rows that are compared together when looking for the distance: single rows repeat too often in text.
@@ -37,9 +27,6 @@ struct Strip {
 /// The moves by one distance that take `before` nearest to `after`, in the order in which they must be made.
 /// Only `changed` tiles may differ. A move may be wrong in some pixels: compare again after making it.
 pub fn detect(before: &Picture, after: &Picture, changed: &TileSet) -> Vec<Move> {
-    if changed.len() < FEWEST_TILES {
-        return Vec::new();
-    }
     let strips: Vec<Strip> =
         (0..changed.columns()).filter_map(|column| strip(before, after, changed, column)).collect();
     let Some(dy) = elect(&strips) else { return Vec::new() };
@@ -50,7 +37,7 @@ pub fn detect(before: &Picture, after: &Picture, changed: &TileSet) -> Vec<Move>
             let joins = |of: &&mut Move| of.to.right() == to.x && (of.to.y, of.to.height) == (to.y, to.height);
             match moves.iter_mut().find(joins) {
                 Some(left) => left.to.width += to.width,
-                None => moves.push(Move { to, dy }),
+                None => moves.push(Move { to, dx: 0, dy }),
             }
         }
     }
@@ -171,7 +158,7 @@ mod tests {
     }
 
     fn apply(mut picture: Picture, moves: &[Move]) -> Picture {
-        moves.iter().for_each(|of| picture.shift(of.to, of.dy));
+        moves.iter().for_each(|of| picture.shift(of.to, of.dx, of.dy));
         picture
     }
 

@@ -8,6 +8,8 @@ pub const COPY_RECT: i32 = 1;
 pub const TIGHT: i32 = 7;
 /// Run lengths and palettes over zlib.
 pub const ZRLE: i32 = 16;
+/// Open H.264: coded video of an area.
+pub const H264: i32 = 50;
 
 /// JPEG quality 0 to 9: these numbers count up from here.
 pub const QUALITY_0: i32 = -32;
@@ -75,6 +77,8 @@ pub struct Abilities {
     pub cursor: Option<CursorForm>,
     /// [`COPY_RECT`].
     pub copy_rect: bool,
+    /// [`H264`].
+    pub h264: bool,
     /// [`LAST_RECT`].
     pub last_rect: bool,
     /// [`DESKTOP_SIZE`].
@@ -125,6 +129,7 @@ impl Abilities {
             compression: level(COMPRESSION_0).unwrap_or(2),
             cursor,
             copy_rect: has(COPY_RECT),
+            h264: has(H264),
             last_rect: has(LAST_RECT),
             desktop_size: has(DESKTOP_SIZE),
             extended_desktop_size: has(EXTENDED_DESKTOP_SIZE),

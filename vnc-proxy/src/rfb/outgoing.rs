@@ -54,6 +54,8 @@ pub struct Update<'a> {
     last_rect: bool,
     streaming: bool,
     heard: bool,
+    /// Bytes that have gone to the sink.
+    gone: usize,
     sink: &'a mut dyn FnMut(Vec<u8>) -> bool,
 }
 
@@ -64,7 +66,7 @@ impl<'a> Update<'a> {
     /// Begins an update. `last_rect`: the viewer knows [`encodings::LAST_RECT`], so that a long one can be sent
     /// before it is whole.
     pub fn new(last_rect: bool, sink: &'a mut dyn FnMut(Vec<u8>) -> bool) -> Self {
-        Self { buffer: vec![0; 4], rects: 0, last_rect, streaming: false, heard: true, sink }
+        Self { buffer: vec![0; 4], rects: 0, last_rect, streaming: false, heard: true, gone: 0, sink }
     }
 
     /// Begins a rectangle; its content is to be added to what is returned.
@@ -75,6 +77,7 @@ impl<'a> Update<'a> {
                 self.buffer[2..4].copy_from_slice(&u16::MAX.to_be_bytes());
             }
             let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE * 2));
+            self.gone += piece.len();
             self.heard = self.heard && (self.sink)(piece);
         }
         self.rects += 1;
@@ -83,6 +86,11 @@ impl<'a> Update<'a> {
         }
         self.buffer.extend(encoding.to_be_bytes());
         &mut self.buffer
+    }
+
+    /// Bytes of the update so far.
+    pub fn bytes(&self) -> usize {
+        self.gone + self.buffer.len()
     }
 
     /// Whether somebody listens still.

@@ -3,6 +3,7 @@
 //! Two loops share a [`session::Session`]: one reads messages into it, one sends what it calls for. The reader
 //! never waits for the writer, so a viewer that takes nothing can still be heard.
 
+mod pace;
 pub mod session;
 mod writer;
 

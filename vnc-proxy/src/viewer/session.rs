@@ -1,10 +1,11 @@
 //! What one viewer has asked for and is owed. No input or output happens here.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use yunju_protocol::display::{Rect, Request};
 
+use super::pace::Pace;
+use crate::encode::Limits;
 use crate::input::{Keyboard, Pointer, scancodes};
 use crate::picture::is_size;
 use crate::rfb::encodings::Abilities;
@@ -14,9 +15,6 @@ use crate::rfb::outgoing::{
 };
 use crate::rfb::pixel::PixelFormat;
 use crate::transport::STALLED;
-
-/// Most updates on their way to a viewer that wants them without asking.
-pub const MOST_IN_FLIGHT: usize = 2;
 
 /// Most bytes of answers that wait for a viewer to take them.
 const MOST_REPLIES: usize = 8 << 10;
@@ -61,8 +59,7 @@ pub struct Session {
     /// A fence to be answered together with the next message.
     held_fence: Option<(u32, Vec<u8>)>,
     /// Updates on their way, by the number in the fence that follows them.
-    in_flight: VecDeque<(u32, Instant)>,
-    updates: u32,
+    pace: Pace,
     wish: Option<Wish>,
     keyboard: Keyboard,
     pointer: Pointer,
@@ -114,8 +111,7 @@ impl Session {
             offered_continuous: false,
             replies: Vec::new(),
             held_fence: None,
-            in_flight: VecDeque::new(),
-            updates: 0,
+            pace: Pace::default(),
             wish: None,
             keyboard: Keyboard::default(),
             pointer: Pointer::default(),
@@ -130,6 +126,11 @@ impl Session {
     /// How it wants its pixels.
     pub fn format(&self) -> PixelFormat {
         self.format
+    }
+
+    /// What its link bears.
+    pub fn limits(&self) -> Limits {
+        self.pace.limits()
     }
 
     /// Takes a message in and returns what the machine is to be told, and whether it must be: a pointer that only
@@ -149,7 +150,7 @@ impl Session {
                 self.continuous = None;
                 outgoing::end_of_continuous_updates(&mut self.replies);
             }
-            Message::Fence { flags, payload } if flags & FENCE_REQUEST == 0 => self.on_fence_answer(&payload),
+            Message::Fence { flags, payload } if flags & FENCE_REQUEST == 0 => self.on_fence_answer(&payload, now),
             Message::Fence { flags, payload } if flags & FENCE_SYNC_NEXT != 0 => {
                 self.held_fence = Some((flags, payload))
             }
@@ -203,10 +204,9 @@ impl Session {
         }
     }
 
-    fn on_fence_answer(&mut self, payload: &[u8]) {
-        let Ok(number) = payload.try_into().map(u32::from_be_bytes) else { return };
-        if let Some(place) = self.in_flight.iter().position(|(of, _)| *of == number) {
-            self.in_flight.drain(..=place);
+    fn on_fence_answer(&mut self, payload: &[u8], now: Instant) {
+        if let Ok(number) = payload.try_into().map(u32::from_be_bytes) {
+            self.pace.answer(number, now);
         }
     }
 
@@ -233,12 +233,12 @@ impl Session {
         if !self.replies.is_empty() {
             return Ok(Step::Replies(std::mem::take(&mut self.replies)));
         }
-        let silent_at = self.in_flight.front().map(|(_, sent)| *sent + STALLED);
+        let silent_at = self.pace.oldest().map(|begun| begun + STALLED);
         if silent_at.is_some_and(|at| at <= now) {
             return Err(Error::Silent);
         }
         let may_send = match self.continuous {
-            Some(_) => self.in_flight.len() < MOST_IN_FLIGHT,
+            Some(_) => self.pace.may_send(),
             None => self.requested.is_some(),
         };
         let Some(area) = self.continuous.or(self.requested).filter(|_| may_send) else {
@@ -269,7 +269,7 @@ impl Session {
             return Ok(Step::Size(SizeReason::Server, SizeStatus::Done));
         }
         // What is sent again must not stand in the way of news: one at a time.
-        let refresh_at = offer.refresh_at.filter(|_| self.in_flight.is_empty());
+        let refresh_at = offer.refresh_at.filter(|_| self.pace.is_idle());
         if (offer.changed)(area) || refresh_at.is_some_and(|at| at <= now) {
             return Ok(Step::Update(area));
         }
@@ -285,18 +285,24 @@ impl Session {
     /// [`Session::cancel_update`].
     pub fn begin_update(&mut self, now: Instant) -> Begun {
         let mut fence = Vec::new();
-        if self.continuous.is_some() && self.abilities.fence {
-            self.updates = self.updates.wrapping_add(1);
-            self.in_flight.push_back((self.updates, now));
-            outgoing::fence(FENCE_REQUEST | FENCE_BLOCK_BEFORE, &self.updates.to_be_bytes(), &mut fence);
+        let number = (self.continuous.is_some() && self.abilities.fence).then(|| self.pace.begin(now));
+        if let Some(number) = number {
+            outgoing::fence(FENCE_REQUEST | FENCE_BLOCK_BEFORE, &number.to_be_bytes(), &mut fence);
         }
-        Begun { fence, number: self.updates, requested: self.requested.take() }
+        Begun { fence, number, requested: self.requested.take() }
+    }
+
+    /// An update has been handed to the socket, its first bytes at `start`.
+    pub fn update_sent(&mut self, begun: &Begun, start: Instant, bytes: usize) {
+        if let Some(number) = begun.number {
+            self.pace.sent(number, start, bytes);
+        }
     }
 
     /// There was nothing to send.
     pub fn cancel_update(&mut self, begun: Begun) {
-        if !begun.fence.is_empty() {
-            self.in_flight.retain(|(number, _)| *number != begun.number);
+        if let Some(number) = begun.number {
+            self.pace.cancel(number);
         }
         if self.continuous.is_none() {
             self.requested = match (begun.requested, self.requested) {
@@ -319,7 +325,7 @@ impl Session {
 pub struct Begun {
     /// The bytes of the fence that follows the update, if one does.
     pub fence: Vec<u8>,
-    number: u32,
+    number: Option<u32>,
     requested: Option<Rect>,
 }
 
@@ -365,7 +371,7 @@ mod tests {
     fn two_updates_are_in_flight_until_one_is_acknowledged() {
         let now = Instant::now();
         let mut session = continuous(now);
-        for _ in 0..MOST_IN_FLIGHT {
+        for _ in 0..2 {
             assert_eq!(session.next(offer(true), now), Ok(Step::Update(WHOLE)));
             assert!(!session.begin_update(now).fence.is_empty());
         }
@@ -374,7 +380,9 @@ mod tests {
         assert_eq!(session.next(offer(true), now), Ok(Step::Update(WHOLE)));
         say(&mut session, Message::Fence { flags: 1, payload: vec![9; 4] }, now);
         say(&mut session, Message::Fence { flags: 1, payload: vec![] }, now);
-        assert_eq!(session.in_flight.len(), 1, "fences that are not ours acknowledge nothing");
+        session.begin_update(now);
+        let full = session.next(offer(true), now);
+        assert_eq!(full, Ok(Step::Wait(Some(now + STALLED))), "fences that are not ours acknowledge nothing");
     }
 
     #[test]

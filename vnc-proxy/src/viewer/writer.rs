@@ -75,7 +75,7 @@ impl<'a> Writer<'a> {
             size: damage.size(),
             announce_size: abilities.extended_desktop_size && !self.told.size,
             changed: |area| news || encoder.misses(area) || damage.touches(area),
-            refresh_at: encoder.refresh_at(),
+            refresh_at: encoder.refresh_at(&self.desk.screen),
         };
         Ok(session.next(offer, Instant::now())?)
     }
@@ -94,18 +94,26 @@ impl<'a> Writer<'a> {
     async fn send_update(&mut self, mut encoder: Box<Encoder>, area: Rect) -> Result<Box<Encoder>, Error> {
         let damaged = self.watch.damage().take_within(area);
         let (abilities, begun) = self.begin();
-        encoder.set_format(lock(self.session).format());
+        {
+            let session = lock(self.session);
+            encoder.set_format(session.format());
+            encoder.set_limits(session.limits());
+        }
         let (desk, told, fence) = (self.desk.clone(), self.told.clone(), begun.fence.clone());
         let job = Job { encoder, damaged, area, abilities, desk, told, fence };
         let (pieces, mut encoded) = mpsc::channel(PIECES);
         let encoding = spawn_blocking(move || job.run(&pieces));
+        let (mut start, mut bytes) = (None, 0);
         while let Some(piece) = encoded.recv().await {
+            start.get_or_insert_with(Instant::now);
+            bytes += piece.len();
             self.sink.send(&piece).await?;
         }
         let done = encoding.await?;
         self.told = done.told;
-        if !done.sent {
-            lock(self.session).cancel_update(begun);
+        match start.filter(|_| done.sent) {
+            Some(start) => lock(self.session).update_sent(&begun, start, bytes),
+            None => lock(self.session).cancel_update(begun),
         }
         Ok(done.encoder)
     }
@@ -162,11 +170,12 @@ impl Job {
         let Self { mut encoder, damaged, area, abilities, desk, mut told, fence } = self;
         let mut sink = |piece| pieces.blocking_send(piece).is_ok();
         let mut update = Update::new(abilities.last_rect, &mut sink);
+        let now = Instant::now();
         let still = damaged.is_empty() && !encoder.misses(area);
         let encoded = if still {
-            encoder.refresh(&desk.screen, &abilities, Instant::now(), &mut update)
+            encoder.refresh(&desk.screen, &abilities, now, &mut update)
         } else {
-            encoder.encode(&desk.screen, damaged, area, &abilities, &mut update)
+            encoder.encode(&desk.screen, damaged, area, &abilities, now, &mut update)
         };
         // A screen of another size is damaged as a whole, so that nothing is lost.
         let sent = encoded != Err(Resized) && {

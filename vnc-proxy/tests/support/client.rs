@@ -50,7 +50,8 @@ impl Client {
         Self::shake_hands(Box::new(Messages::open(path)?))
     }
 
-    fn shake_hands(mut stream: Box<dyn Stream>) -> io::Result<Self> {
+    /// Shakes hands on a connection.
+    pub fn shake_hands(mut stream: Box<dyn Stream>) -> io::Result<Self> {
         assert_eq!(take(&mut stream, 12)?, b"RFB 003.008\n");
         stream.write_all(b"RFB 003.008\n")?;
         assert_eq!(take(&mut stream, 2)?, [1, 1], "one security type, none");

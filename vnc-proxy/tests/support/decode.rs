@@ -1,5 +1,7 @@
 //! A decoder of RFB updates, written from the specification and not from the encoder.
 
+#[cfg(feature = "h264")]
+use std::collections::HashMap;
 use std::io::{self, Read};
 
 use flate2::{Decompress, FlushDecompress};
@@ -74,6 +76,8 @@ pub struct Decoded {
     pub extras: Vec<Extra>,
     /// Rectangles sent as JPEG.
     pub jpegs: usize,
+    /// Pictures sent as H.264.
+    pub frames: usize,
 }
 
 /// A viewer's picture and the state of its decoders.
@@ -82,8 +86,12 @@ pub struct Decoder {
     pub width: u32,
     pub height: u32,
     pub pixels: Vec<u32>,
+    /// Updates are read but not decoded.
+    pub skims: bool,
     zrle: Decompress,
     tight: [Decompress; 4],
+    #[cfg(feature = "h264")]
+    films: HashMap<Rect, openh264::decoder::Decoder>,
 }
 
 impl Decoder {
@@ -93,8 +101,11 @@ impl Decoder {
             width,
             height,
             pixels: vec![0; (width * height) as usize],
+            skims: false,
             zrle: Decompress::new(true),
             tight: [0; 4].map(|_| Decompress::new(true)),
+            #[cfg(feature = "h264")]
+            films: HashMap::new(),
         }
     }
 
@@ -120,7 +131,7 @@ impl Decoder {
     fn rect(&mut self, input: &mut dyn Read, rect: Rect, encoding: i32, decoded: &mut Decoded) -> io::Result<()> {
         let mut extra = |extra| decoded.extras.push(extra);
         match encoding {
-            0 | 1 | 7 | 16 => {
+            0 | 1 | 7 | 16 | 50 => {
                 assert!(rect.right() <= self.width && rect.bottom() <= self.height, "{rect:?} is outside");
                 assert!(!rect.is_empty(), "a rectangle of pixels has some");
                 match encoding {
@@ -135,6 +146,7 @@ impl Decoder {
                         self.put(rect, copied);
                     }
                     7 => decoded.jpegs += usize::from(self.tight(input, rect)?),
+                    50 => decoded.frames += self.film(input, rect)?,
                     _ => self.zrle(input, rect)?,
                 }
             }
@@ -195,6 +207,9 @@ impl Decoder {
     }
 
     fn put(&mut self, rect: Rect, pixels: Vec<u32>) {
+        if self.skims {
+            return;
+        }
         assert_eq!(pixels.len() as u64, rect.area());
         for (row, y) in pixels.chunks(rect.width as usize).zip(rect.y..) {
             let start = (y * self.width + rect.x) as usize;
@@ -226,6 +241,9 @@ impl Decoder {
                 assert!(matches!(format.0, 16 | 32), "JPEG is for 16 and 32 bits");
                 let length = compact_length(input)?;
                 let jpeg = take(input, length)?;
+                if self.skims {
+                    return Ok(true);
+                }
                 let mut decoder = jpeg_decoder::Decoder::new(&jpeg[..]);
                 let rgb = decoder.decode().expect("a JPEG picture");
                 let info = decoder.info().expect("a JPEG header");
@@ -253,7 +271,11 @@ impl Decoder {
                     take(input, length)?
                 } else {
                     let packed = compact_length(input)?;
-                    inflate(&mut self.tight[usize::from(basic & 3)], &take(input, packed)?, Some(length))
+                    let packed = take(input, packed)?;
+                    if self.skims {
+                        return Ok(false);
+                    }
+                    inflate(&mut self.tight[usize::from(basic & 3)], &packed, Some(length))
                 };
                 let pixels = match &palette {
                     None => data.chunks(size).map(colour).collect(),
@@ -269,6 +291,52 @@ impl Decoder {
             other => panic!("Tight control {other}"),
         }
         Ok(false)
+    }
+
+    /// Open H.264 (<https://github.com/rfbproto/rfbproto/blob/master/rfbproto.rst#open-h-264-encoding>), read as noVNC
+    /// does: each slice is a picture, and each picture must come out as soon as it is put in.
+    #[cfg(feature = "h264")]
+    fn film(&mut self, input: &mut dyn Read, rect: Rect) -> io::Result<usize> {
+        let (length, flags) = (u32(input)? as usize, u32(input)?);
+        match flags {
+            0 => {}
+            1 => drop(self.films.remove(&rect)),
+            2 => self.films.clear(),
+            other => panic!("H.264 flags {other}"),
+        }
+        let bytes = take(input, length)?;
+        if self.skims {
+            return Ok(1);
+        }
+        let mut starts: Vec<usize> =
+            (0..length.saturating_sub(3)).filter(|at| bytes[*at..].starts_with(&[0, 0, 1])).collect();
+        let kind = |start: &usize| bytes[start + 3] & 31;
+        let fresh = !self.films.contains_key(&rect);
+        assert!(
+            !fresh || starts.first().is_some_and(|first| kind(first) == 7),
+            "a new film begins with its parameters"
+        );
+        let film = self.films.entry(rect).or_insert_with(|| openh264::decoder::Decoder::new().expect("a decoder"));
+        starts.push(length);
+        let (mut begin, mut pictures, mut shown) = (0, 0, Vec::new());
+        for pair in starts.windows(2) {
+            if matches!(kind(&pair[0]), 1 | 5) {
+                let unflushed =
+                    openh264::decoder::DecodeOptions::new().flush_after_decode(openh264::decoder::Flush::NoFlush);
+                let picture = film.decode_with_options(&bytes[begin..pair[1]], unflushed).expect("H.264");
+                shown = colours(&picture.expect("a picture at once"), rect);
+                (begin, pictures) = (pair[1], pictures + 1);
+            }
+        }
+        if pictures > 0 {
+            self.put(rect, shown);
+        }
+        Ok(pictures)
+    }
+
+    #[cfg(not(feature = "h264"))]
+    fn film(&mut self, _: &mut dyn Read, _: Rect) -> io::Result<usize> {
+        panic!("a proxy without H.264 sends none");
     }
 
     fn zrle(&mut self, input: &mut dyn Read, rect: Rect) -> io::Result<()> {
@@ -338,6 +406,28 @@ impl Decoder {
         assert!(data.is_empty(), "nothing is left after the last tile");
         Ok(())
     }
+}
+
+/// Colours by BT.709 with limited range.
+#[cfg(feature = "h264")]
+fn colours(picture: &openh264::decoder::DecodedYUV<'_>, rect: Rect) -> Vec<u32> {
+    use openh264::formats::YUVSource;
+    let (width, height) = picture.dimensions();
+    assert!(width >= rect.width as usize && height >= rect.height as usize);
+    let (luma_stride, chroma_stride, _) = picture.strides();
+    let mut pixels = Vec::with_capacity(rect.area() as usize);
+    for y in 0..rect.height as usize {
+        for x in 0..rect.width as usize {
+            let chroma = y / 2 * chroma_stride + x / 2;
+            let luma = 1.1644 * (f32::from(picture.y()[y * luma_stride + x]) - 16.0);
+            let (blue, red) = (f32::from(picture.u()[chroma]) - 128.0, f32::from(picture.v()[chroma]) - 128.0);
+            let parts = [luma + 1.7927 * red, luma - 0.2132 * blue - 0.5329 * red, luma + 2.1124 * blue];
+            // Casts to bytes saturate.
+            let [r, g, b] = parts.map(|part| (part + 0.5) as u8);
+            pixels.push(u32::from_be_bytes([0, r, g, b]));
+        }
+    }
+    pixels
 }
 
 fn cursor(rect: Rect, rgba: Vec<u8>) -> Extra {

@@ -39,6 +39,12 @@ impl Buffer {
         }
     }
 
+    /// Writes bytes of pixels to a row from (x, y) on.
+    #[allow(dead_code, reason = "not each user of this module does")]
+    pub fn write(&self, x: u32, y: u32, row: &[u8]) {
+        self.file.write_all_at(row, u64::from(y * self.width + x) * 4).expect("a buffer can be written");
+    }
+
     /// All of it.
     pub fn bounds(&self) -> Rect {
         Rect::of_size(self.width, self.height)
