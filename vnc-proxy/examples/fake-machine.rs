@@ -3,7 +3,7 @@
 //!     cargo run -p yunju-vnc-proxy --example fake-machine -- unix:/tmp/d.sock [WIDTHxHEIGHT]
 //!
 //! Paints a test picture, changes the colour of a bar at each key press, draws a cross where the pointer is (red while
-//! a button is down), scrolls a list by the wheel, follows wishes for a size, and writes each request to standard
+//! a button is down), scrolls a list by the wheel, plays a video from one V to the next, follows wishes for a size, and writes each request to standard
 //! output as a line of JSON.
 
 #[path = "../tests/support/machine.rs"]
@@ -22,6 +22,10 @@ const BAR_COLOURS: [u32; 6] = [0x202020, 0xd03030, 0x30b030, 0x3050d0, 0xd0c030,
 /// The list that the wheel scrolls.
 const LIST: Rect = Rect { x: 340, y: 40, width: 240, height: 240 };
 
+/// Where the video plays, 30 pictures a second, and the key that starts and stops it.
+const VIDEO: Rect = Rect { x: 100, y: 320, width: 480, height: 270 };
+const KEY_V: u16 = 47;
+
 /// Half the cross's side.
 const ARM: u32 = 12;
 
@@ -30,6 +34,9 @@ struct Picture {
     presses: u32,
     scrolled: i32,
     pointer: Option<(u32, u32, bool)>,
+    /// Pictures of the video that were shown, once it has begun.
+    played: Option<u32>,
+    plays: bool,
 }
 
 fn main() {
@@ -60,13 +67,19 @@ fn attend(display: &Display, size: &mut (u32, u32)) -> io::Result<()> {
     display.tell(&Event::Leds { lit: 0 })?;
     let mut lit = 0;
     loop {
-        if let Some(request) = display.request(60_000)? {
+        let request = display.request(if picture.plays { 33 } else { 60_000 })?;
+        if picture.plays {
+            picture.played = Some(picture.played.map_or(0, |played| played + 1));
+            picture.show(display, VIDEO)?;
+        }
+        if let Some(request) = request {
             println!("{}", serde_json::to_string(&request).expect("requests are plain data"));
             match request {
                 Request::Key { code: 58, down: true } => {
                     lit ^= 4;
                     display.tell(&Event::Leds { lit })?;
                 }
+                Request::Key { code: KEY_V, down: true } => picture.plays = !picture.plays,
                 Request::Key { down: true, .. } => {
                     picture.presses += 1;
                     picture.show(display, BAR)?;
@@ -93,7 +106,14 @@ fn attend(display: &Display, size: &mut (u32, u32)) -> io::Result<()> {
 
 impl Picture {
     fn new(id: u32, size: (u32, u32)) -> Self {
-        Self { buffer: Buffer::new(id, size.0, size.1), presses: 0, scrolled: 0, pointer: None }
+        Self {
+            buffer: Buffer::new(id, size.0, size.1),
+            presses: 0,
+            scrolled: 0,
+            pointer: None,
+            played: None,
+            plays: false,
+        }
     }
 
     fn show(&self, display: &Display, damage: Rect) -> io::Result<()> {
@@ -129,6 +149,11 @@ impl Picture {
             let row = (y as i32 + self.scrolled).rem_euclid(20);
             let ink = (x / 3).wrapping_mul(2654435761).wrapping_add((line as u32).wrapping_mul(40503)) >> 13 & 3;
             if (4..16).contains(&row) && ink == 0 { 0x101010 } else { 0xf4f4f0 }
+        } else if let Some(played) = self.played.filter(|_| inside(VIDEO)) {
+            // Red to the right, green down, and grain that is another in each picture.
+            let grain = (x.wrapping_mul(2654435761) ^ y.wrapping_mul(2246822519)).wrapping_mul(played * 2 + 1) >> 28;
+            let (red, green) = (30 + (x - VIDEO.x) * 200 / VIDEO.width, 30 + (y - VIDEO.y) * 200 / VIDEO.height);
+            (red + grain) << 16 | (green + grain) << 8 | (90 + grain)
         } else if y * 2 > self.buffer.height && x * 2 > self.buffer.width {
             // A photograph, more or less.
             let wave =

@@ -91,9 +91,9 @@ pub struct Texture(Vec<[f32; 3]>);
 impl Texture {
     pub fn new() -> Self {
         let mut texture = vec![[118.0, 112.0, 104.0]; (TEXTURE * TEXTURE) as usize];
-        for octave in 2..10 {
+        for octave in 1..10 {
             let step = 1u32 << octave;
-            let height = 0.9 * (step as f32).powf(0.72);
+            let height = 1.6 * (step as f32).powf(0.6);
             let knots = TEXTURE / step;
             let knot = |x: u32, y: u32, channel: u32| {
                 let common = hash(x % knots, y % knots, octave) % 1000;

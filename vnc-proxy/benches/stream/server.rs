@@ -18,23 +18,39 @@ use crate::canvas::{Canvas, HEIGHT, WIDTH};
 use crate::support::machine::{Buffer, Display, Machine};
 
 /// A process that ends with this value.
-pub struct Process(Child);
+pub struct Process {
+    child: Child,
+    /// Of what does the work: a program that jails itself does it in a child.
+    pid: u32,
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl Process {
+    fn new(child: Child) -> Self {
+        let pid = child.id();
+        Self { child, pid }
+    }
+
+    /// A program that has jailed itself and works.
+    fn jailed(child: Child) -> Self {
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).expect("it runs");
+        let inner = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+        Self { pid: inner.unwrap_or(child.id()), child }
+    }
+
     /// Processor time that all its threads have had, in seconds.
     pub fn cpu(&self) -> f64 {
         let mut clock = 0;
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: both calls write to the variables that they are given, which are ours, and nothing else.
         let failed = unsafe {
-            libc::clock_getcpuclockid(self.0.id() as libc::pid_t, &raw mut clock) != 0
+            libc::clock_getcpuclockid(self.pid as libc::pid_t, &raw mut clock) != 0
                 || libc::clock_gettime(clock, &raw mut time) != 0
         };
         assert!(!failed, "a process that runs has a clock");
@@ -43,7 +59,7 @@ impl Process {
 
     /// Memory that is its own, in MiB: what it shares with the machine is the machine's.
     pub fn private_mib(&self) -> f64 {
-        let maps = std::fs::read_to_string(format!("/proc/{}/smaps", self.0.id())).expect("a process that runs");
+        let maps = std::fs::read_to_string(format!("/proc/{}/smaps", self.pid)).expect("a process that runs");
         let (mut kib, mut counts) = (0, true);
         for line in maps.lines() {
             match line.split_once(':') {
@@ -90,8 +106,8 @@ impl Yunju {
             .env("RUST_LOG", "warn")
             .spawn()
             .expect("the proxy starts");
-        let process = Process(child);
         let display = machine.accept().expect("the proxy connects");
+        let process = Process::jailed(child);
         let buffers = [Buffer::new(1, WIDTH, HEIGHT), Buffer::new(2, WIDTH, HEIGHT)];
         buffers.iter().for_each(|buffer| display.announce(buffer).expect("the proxy listens"));
         let behind = Rect::of_size(WIDTH, HEIGHT);
@@ -153,7 +169,7 @@ impl TigerVnc {
         BufReader::new(child.stdout.take().expect("it is piped"))
             .read_line(&mut number)
             .expect("Xvnc says its display");
-        let process = Process(child);
+        let process = Process::new(child);
         let (x, screen) = RustConnection::connect(Some(&format!(":{}", number.trim()))).expect("Xvnc takes clients");
         let root = x.setup().roots[screen].root;
         let [window, context, segment] = [(); 3].map(|()| x.generate_id().expect("an id"));

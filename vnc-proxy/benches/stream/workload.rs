@@ -135,7 +135,7 @@ impl<'a> Stage<'a> {
                     }
                     None => self.texture.at(u + 2.3 * time, v + 0.7 * time),
                 };
-                let grain = (hash(x, y, frame + 77) % 5) as f32 - 2.0;
+                let grain = (hash(x, y, frame + 77) % 7) as f32 - 3.0;
                 pixel(colour.map(|channel| channel + grain))
             })
             .collect()

@@ -17,8 +17,10 @@ const LEAST_SHARE: usize = 8 << 10;
 /// A link that bears more than this is not limited at all.
 const FAST: f64 = 16e6;
 /// Links that bear fewer bytes a second need thrift.
-const SLOW: f64 = 900e3;
-const VERY_SLOW: f64 = 250e3;
+const SLOW: f64 = 400e3;
+const VERY_SLOW: f64 = 120e3;
+/// What was learnt of a link is doubted after so long without an update that tells: thrift itself makes them rare.
+const DOUBT: Duration = Duration::from_secs(10);
 /// Thrift ends when a link bears so many times as much as made it begin.
 const MARGIN: f64 = 1.5;
 /// Answers this much later than usual mean that something fills up on the way.
@@ -45,6 +47,8 @@ pub struct Pace {
     late: bool,
     /// Bytes a second.
     rate: Option<f64>,
+    /// When that was learnt or doubted.
+    told: Option<Instant>,
     thrift: Option<Thrift>,
 }
 
@@ -102,14 +106,21 @@ impl Pace {
         let (shortest, _) = self.shortest.unwrap_or((took, now));
         self.late = took > shortest + LATE;
         if bytes < TELLING {
+            if !self.late && self.told.is_some_and(|told| now.saturating_duration_since(told) > DOUBT) {
+                self.set_rate(self.rate.unwrap_or(FAST) * 2.0, now);
+            }
             return;
         }
         // While the update before was still on its way, the link was not this one's.
         let alone = self.answered.map_or(took, |before| took.min(now.saturating_duration_since(before)));
         let on_link = if alone < took { alone } else { took.saturating_sub(shortest) };
         let seen = bytes as f64 / on_link.as_secs_f64().max(1e-3);
-        self.rate = Some(self.rate.map_or(seen, |known| (known * 3.0 + seen) / 4.0));
-        self.thrift = Some(self.thrift_at(self.rate.unwrap_or(FAST)));
+        self.set_rate(self.rate.map_or(seen, |known| (known * 3.0 + seen) / 4.0), now);
+    }
+
+    fn set_rate(&mut self, rate: f64, now: Instant) {
+        (self.rate, self.told) = (Some(rate), Some(now));
+        self.thrift = Some(self.thrift_at(rate));
     }
 
     fn thrift_at(&self, rate: f64) -> Thrift {
@@ -172,11 +183,13 @@ mod tests {
         for delay in [1, 80, 300] {
             let (mut pace, now) = (Pace::default(), Instant::now());
             let delay = Duration::from_millis(delay);
-            let now = drive(&mut pace, now, 200, 200e3, delay, 2);
-            drive(&mut pace, now, 40_000, 200e3, delay, 8);
+            let now = drive(&mut pace, now, 200, 100e3, delay, 2);
+            let now = drive(&mut pace, now, 40_000, 100e3, delay, 8);
             let Limits { bytes, thrift } = pace.limits();
-            assert!((15_000..25_000).contains(&bytes), "{bytes} with {delay:?}");
+            assert!((8_000..13_000).contains(&bytes), "{bytes} with {delay:?}");
             assert_eq!(thrift, Thrift::Much);
+            drive(&mut pace, now + DOUBT, 200, 100e3, delay, 2);
+            assert_eq!(pace.limits().thrift, Thrift::Some, "doubted");
         }
     }
 
@@ -185,7 +198,7 @@ mod tests {
         let (mut pace, now) = (Pace::default(), Instant::now());
         let near = Duration::from_millis(1);
         let now = drive(&mut pace, now, 200, 1e9, near, 1);
-        let now = drive(&mut pace, now, 100_000, 500e3, near, 20);
+        let now = drive(&mut pace, now, 100_000, 300e3, near, 20);
         assert_eq!(pace.limits().thrift, Thrift::Some);
         drive(&mut pace, now, 100_000, 1e9, near, 20);
         assert_eq!(pace.limits(), Limits::NONE);

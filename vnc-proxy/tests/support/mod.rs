@@ -5,4 +5,5 @@
 pub mod client;
 pub mod decode;
 pub mod lab;
+pub mod link;
 pub mod machine;
