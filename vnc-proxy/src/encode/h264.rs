@@ -139,6 +139,10 @@ mod codec {
                 .max_frame_rate(FrameRate::from_hz(RATE as f32))
                 .qp(QpRange::new(finest, coarsest))
                 .skip_frames(false)
+                // Each costs a pass over the picture and gains little on a screen.
+                .adaptive_quantization(false)
+                .background_detection(false)
+                .scene_change_detect(false)
                 // More threads would mean more slices.
                 .num_threads(1)
                 .vui(VuiConfig::bt709());

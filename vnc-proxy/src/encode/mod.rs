@@ -259,7 +259,7 @@ impl Encoder {
                     } else {
                         self.zrle.encode(&self.has, rect, &self.pixels, update.rect(rect, encodings::ZRLE));
                     }
-                    self.note(range, None);
+                    self.note(range, rect, None);
                 }
             }
             Encoding::Tight => {
@@ -296,7 +296,7 @@ impl Encoder {
             let quality = lossy.and_then(|(_, quality)| quality).filter(|_| kind == Kind::Photo);
             let out = update.rect(rect, encodings::TIGHT);
             let jpeg = self.tight.encode(&self.has, rect, &self.pixels, quality, out);
-            self.note(range, lossy.map(|(now, _)| now).filter(|_| jpeg));
+            self.note(range, rect, lossy.map(|(now, _)| now).filter(|_| jpeg));
         }
     }
 
@@ -317,12 +317,15 @@ impl Encoder {
         self.has.fill(self.missing.tile(index), UNKNOWN);
     }
 
-    /// Notes for a range of tiles when they were sent with loss, or that they were not.
-    fn note(&mut self, range: Rect, lossy: Option<Instant>) {
+    /// Notes for a range of tiles, of which `rect` was sent, when it was sent with loss, or that it was not.
+    fn note(&mut self, range: Rect, rect: Rect, lossy: Option<Instant>) {
         for row in range.y..range.bottom() {
             for column in range.x..range.right() {
                 let index = self.missing.index(column, row);
-                self.lossy[index] = lossy;
+                let tile = self.missing.tile(index);
+                let whole = rect.intersection(&tile) == tile;
+                // What was not sent is as inexact as it was.
+                self.lossy[index] = if whole { lossy } else { lossy.or(self.lossy[index]) };
                 self.late.remove_index(index);
                 self.blank.remove_index(index);
             }
@@ -369,12 +372,11 @@ impl Encoder {
             }
             let missing = self.missing.contains_index(index);
             self.missing.remove_index(index);
-            // What was sent with loss is sent whole, so that it is either exact or not.
-            let whole = missing || !differs.is_empty() && self.lossy[index].is_some();
-            if whole {
+            if missing {
                 take_over(&mut self.has, &picture, tile);
+                differs = tile;
             }
-            changed[index] = if whole { Some(tile) } else { Some(differs).filter(|differs| !differs.is_empty()) };
+            changed[index] = Some(differs).filter(|differs| !differs.is_empty());
         }
         Ok(changed)
     }

@@ -18,6 +18,10 @@ const FILTER_COPY: u8 = 0;
 /// Shorter data is sent as it is.
 const SHORTEST_COMPRESSED: usize = 12;
 
+/// A palette pays from so many pixels a colour on: it is not compressed, and what was sent as pixels before can be
+/// told again in a few bytes, as a glyph is.
+const COLOUR_PAYS: u64 = 24;
+
 /// Which of the streams each kind of data goes to.
 const FULL: usize = 0;
 const MONO: usize = 1;
@@ -54,7 +58,7 @@ impl Tight {
         quality: Option<u8>,
         out: &mut Vec<u8>,
     ) -> bool {
-        let few = usize::try_from(rect.area() / 4).unwrap_or(256).clamp(2, 256);
+        let few = usize::try_from(rect.area() / COLOUR_PAYS).unwrap_or(256).clamp(2, 256);
         if self.palette.count(picture, rect, few) {
             self.encode_palette(rect, pixels, out);
             return false;

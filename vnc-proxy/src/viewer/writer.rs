@@ -101,15 +101,28 @@ impl<'a> Writer<'a> {
         }
         let (desk, told, fence) = (self.desk.clone(), self.told.clone(), begun.fence.clone());
         let job = Job { encoder, damaged, area, abilities, desk, told, fence };
-        let (pieces, mut encoded) = mpsc::channel(PIECES);
-        let encoding = spawn_blocking(move || job.run(&pieces));
         let (mut start, mut bytes) = (None, 0);
-        while let Some(piece) = encoded.recv().await {
-            start.get_or_insert_with(Instant::now);
-            bytes += piece.len();
-            self.sink.send(&piece).await?;
-        }
-        let done = encoding.await?;
+        let done = if job.is_small() {
+            let mut all = Vec::new();
+            let done = job.run(&mut |piece| {
+                all.extend(piece);
+                true
+            });
+            if !all.is_empty() {
+                (start, bytes) = (Some(Instant::now()), all.len());
+                self.sink.send(&all).await?;
+            }
+            done
+        } else {
+            let (pieces, mut encoded) = mpsc::channel(PIECES);
+            let encoding = spawn_blocking(move || job.run(&mut |piece| pieces.blocking_send(piece).is_ok()));
+            while let Some(piece) = encoded.recv().await {
+                start.get_or_insert_with(Instant::now);
+                bytes += piece.len();
+                self.sink.send(&piece).await?;
+            }
+            encoding.await?
+        };
         self.told = done.told;
         match start.filter(|_| done.sent) {
             Some(start) => lock(self.session).update_sent(&begun, start, bytes),
@@ -148,7 +161,10 @@ fn size_update(
     bytes
 }
 
-/// Encodes one update, off the threads that wait for sockets.
+/// Tiles that are encoded where they are sent, as a key's are; all else is, off the threads that wait for sockets.
+const SMALL: usize = 2;
+
+/// Encodes one update.
 struct Job {
     encoder: Box<Encoder>,
     damaged: TileSet,
@@ -166,10 +182,15 @@ struct Done {
 }
 
 impl Job {
-    fn run(self, pieces: &mpsc::Sender<Vec<u8>>) -> Done {
+    /// Whether it takes less time than to hand it to another thread.
+    fn is_small(&self) -> bool {
+        let news = (1..=SMALL).contains(&self.damaged.len());
+        news && !self.encoder.misses(self.area) && self.desk.screen.regions().is_empty()
+    }
+
+    fn run(self, sink: &mut dyn FnMut(Vec<u8>) -> bool) -> Done {
         let Self { mut encoder, damaged, area, abilities, desk, mut told, fence } = self;
-        let mut sink = |piece| pieces.blocking_send(piece).is_ok();
-        let mut update = Update::new(abilities.last_rect, &mut sink);
+        let mut update = Update::new(abilities.last_rect, sink);
         let now = Instant::now();
         let still = damaged.is_empty() && !encoder.misses(area);
         let encoded = if still {
