@@ -18,6 +18,7 @@ const COPY: When = When::Is(1, &[F_DUPFD_CLOEXEC as u64, F_GETFD as u64, F_GETFL
 const FILES: &[Call] = &[
     call(SYS_pread64, "disks, memory, snapshots"),
     call(SYS_preadv, "the same"),
+    call(SYS_preadv2, "the same, if it is in the page cache"),
     call(SYS_readv, "the same"),
     call(SYS_pwrite64, "the same"),
     call(SYS_pwritev, "the same"),

@@ -120,45 +120,56 @@ impl Pieces {
         self.own.extend(other.own);
     }
 
-    /// Takes the first `length` bytes, of guest memory, or all if there are fewer.
+    /// The pieces of the first `length` bytes.
+    fn first(&self, length: usize) -> impl Iterator<Item = libc::iovec> {
+        let mut left = length;
+        self.pieces.iter().map_while(move |piece| {
+            let iov_len = piece.iov_len.min(left);
+            let more = left > 0;
+            left -= iov_len;
+            more.then_some(libc::iovec { iov_base: piece.iov_base, iov_len })
+        })
+    }
+
+    /// Takes the first `length` bytes, or all if there are fewer. Of a part, guest memory only.
     pub fn take(&mut self, length: usize) -> Self {
-        let length = length.min(self.length);
-        let mut taken = Vec::new();
+        if length >= self.length {
+            return std::mem::replace(self, Self { guest: self.guest.clone(), ..Self::default() });
+        }
+        let pieces = self.first(length).collect();
+        self.advance(length);
+        Self { pieces, length, guest: self.guest.clone(), own: Vec::new() }
+    }
+
+    /// Drops the first `length` bytes, at most all, which were read or written.
+    fn advance(&mut self, length: usize) {
         let mut left = length;
         let mut whole = 0;
         for piece in &mut self.pieces {
             if piece.iov_len > left {
-                if left > 0 {
-                    taken.push(libc::iovec { iov_base: piece.iov_base, iov_len: left });
-                    piece.iov_base = piece.iov_base.wrapping_byte_add(left);
-                    piece.iov_len -= left;
-                }
+                piece.iov_base = piece.iov_base.wrapping_byte_add(left);
+                piece.iov_len -= left;
                 break;
             }
             left -= piece.iov_len;
-            taken.push(*piece);
             whole += 1;
         }
         self.pieces.drain(..whole);
         self.length -= length;
-        Self { pieces: taken, length, guest: self.guest.clone(), own: Vec::new() }
-    }
-
-    /// Drops the first `length` bytes, which were read or written.
-    fn advance(&mut self, length: usize) {
-        drop(self.take(length));
     }
 
     /// Copies into the first bytes and drops them; fewer if there is not that much room.
     pub fn fill(&mut self, bytes: &[u8]) {
+        let length = bytes.len().min(self.length);
         let mut from = bytes;
-        for piece in self.take(bytes.len()).pieces {
+        for piece in self.first(length) {
             let (now, later) = from.split_at(piece.iov_len);
             // SAFETY: the piece is mapped, as `of_guest` and `push` saw to. A guest that accesses its memory
             // meanwhile gets what it deserves.
             unsafe { std::ptr::copy_nonoverlapping(now.as_ptr(), piece.iov_base.cast(), now.len()) };
             from = later;
         }
+        self.advance(length);
     }
 
     /// Takes the first bytes out, if there are that many.
@@ -168,12 +179,13 @@ impl Pieces {
         }
         let mut bytes = [0_u8; N];
         let mut done = 0;
-        for piece in self.take(N).pieces {
+        for piece in self.first(N) {
             let into = &mut bytes[done..done + piece.iov_len];
             // SAFETY: as in `fill`.
             unsafe { std::ptr::copy_nonoverlapping(piece.iov_base.cast(), into.as_mut_ptr(), into.len()) };
             done += piece.iov_len;
         }
+        self.advance(N);
         Some(bytes)
     }
 

@@ -1,10 +1,10 @@
 //! Operations that the kernel carries out while the thread goes on (`io_uring`, Linux 5.15 or later).
 //!
-//! Reads go through the ring: what is in the page cache is there at once, the rest comes when it comes. Most file systems,
-//! ext4 among them, cannot begin a buffered write without perhaps waiting, so that the kernel hands each to a thread of its
-//! own: more than twice the time and work of a plain write, which only copies into the page cache. So writes are made at
-//! once by this thread, until one takes long because the kernel makes writers wait for the disk; then they go
-//! through the ring for a while, and nobody who reads waits behind them.
+//! What the page cache has is read at once by this thread, without the ring's overhead; the rest comes through the ring when
+//! it comes. Most file systems, ext4 among them, cannot begin a buffered write without perhaps waiting, so that the kernel
+//! hands each to a thread of its own: more than twice the time and work of a plain write, which only copies into the page
+//! cache. So writes are made at once by this thread, until one takes long because the kernel makes writers wait for the
+//! disk; then they go through the ring for a while, and nobody who reads waits behind them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -36,6 +36,8 @@ pub struct Uring {
     ended: VecDeque<(usize, io::Result<()>)>,
     /// Writes go through the ring until then.
     queue_writes_until: Instant,
+    /// A file system could not say whether a read would wait: all reads go through the ring.
+    queue_reads: bool,
 }
 
 // SAFETY: the ring is used by one thread at a time; nothing in the kernel ties it to the one that made it, as no flag for a
@@ -47,16 +49,32 @@ impl Uring {
     pub fn new() -> io::Result<Self> {
         let ring = IoUring::builder().setup_coop_taskrun().build(ENTRIES).or_else(|_| IoUring::new(ENTRIES))?;
         ring.submitter().register_iowq_max_workers(&mut WORKERS.clone())?;
-        let queue_writes_until = Instant::now();
-        Ok(Self { ring, in_flight: Vec::new(), free: Vec::new(), ended: VecDeque::new(), queue_writes_until })
+        Ok(Self {
+            ring,
+            in_flight: Vec::new(),
+            free: Vec::new(),
+            ended: VecDeque::new(),
+            queue_writes_until: Instant::now(),
+            queue_reads: false,
+        })
     }
 
-    /// The same, with writes always through the ring.
+    /// The same, with everything through the ring.
     #[cfg(test)]
-    pub fn with_queued_writes() -> io::Result<Self> {
+    pub fn with_all_queued() -> io::Result<Self> {
         let mut ring = Self::new()?;
         ring.queue_writes_until += Duration::from_secs(3600);
+        ring.queue_reads = true;
         Ok(ring)
+    }
+
+    /// Reads what the page cache has. True if that was all; what is left, an error too, is the ring's.
+    fn read(&mut self, op: &mut Op) -> bool {
+        let read = sync::read_cached(op);
+        if let Err(error) = &read {
+            self.queue_reads = error.raw_os_error() == Some(libc::EOPNOTSUPP);
+        }
+        read.is_ok() && op.pieces.length() == 0
     }
 
     /// Writes at once, and notes whether that took long.
@@ -155,7 +173,10 @@ fn entry(op: &Op) -> squeue::Entry {
 }
 
 impl Engine for Uring {
-    fn submit(&mut self, tag: usize, op: Op) {
+    fn submit(&mut self, tag: usize, mut op: Op) {
+        if op.action == Action::Read && !self.queue_reads && self.read(&mut op) {
+            return self.ended.push_back((tag, Ok(())));
+        }
         if op.action == Action::Write {
             let now = Instant::now();
             if now >= self.queue_writes_until {
@@ -210,6 +231,59 @@ impl Drop for Uring {
                 eprintln!("yunju-vmm: io_uring cannot be waited for: {error}");
                 std::process::abort();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::num::NonZeroU64;
+    use std::os::unix::fs::FileExt;
+    use std::sync::Arc;
+
+    use rustix::fs::{Advice, fadvise};
+
+    use super::super::Pieces;
+    use super::*;
+
+    /// Reads `length` bytes at `place` in pieces of uneven lengths; pieces are ours, as no guest is there.
+    fn read(ring: &mut Uring, file: &Arc<File>, place: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0_u8; length];
+        let pieces = buffer.chunks_mut(12_345);
+        let pieces = pieces.map(|piece| libc::iovec { iov_base: piece.as_mut_ptr().cast(), iov_len: piece.len() });
+        // SAFETY: the pieces lie in `buffer`, which outlives the operation: its end is waited for.
+        let pieces = unsafe { Pieces::of_guest(pieces.collect(), Arc::default()) };
+        ring.submit(7, Op { action: Action::Read, file: file.clone(), place, length: length as u64, pieces });
+        ring.start()?;
+        let (tag, result) = ring.next(true)?.expect("one was submitted");
+        assert_eq!(tag, 7);
+        result.map(|()| buffer)
+    }
+
+    #[test]
+    fn a_read_is_whole_whatever_of_it_is_in_the_page_cache() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let bytes: Vec<u8> = (0..4_u32 << 20).map(|at| (at / 4096 + at % 251) as u8).collect();
+        file.write_all_at(&bytes, 0).unwrap();
+        file.sync_all().unwrap();
+        let mut ring = Uring::new().expect("io_uring, without which this test says nothing");
+        for (start, end) in [(0, 1 << 20), (1 << 20, 3 << 20), (3 << 20, 4 << 20), (0, 4 << 20)] {
+            fadvise(&file, start, NonZeroU64::new(end - start), Advice::DontNeed).unwrap();
+            assert!(read(&mut ring, &file, 100, (4 << 20) - 100).unwrap() == bytes[100..], "without {start}..{end}");
+        }
+        let error = read(&mut ring, &file, 4 << 20, 4096).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert!(read(&mut ring, &file, (4 << 20) - 4096, 8192).is_err(), "half of it is not there");
+    }
+
+    #[test]
+    fn a_file_system_that_cannot_tell_whether_a_read_would_wait_is_asked_once() {
+        let file = Arc::new(File::open("/proc/version").unwrap());
+        let mut ring = Uring::new().expect("io_uring, without which this test says nothing");
+        for _ in 0..2 {
+            assert_eq!(read(&mut ring, &file, 0, 5).unwrap(), b"Linux");
+            assert!(ring.queue_reads);
         }
     }
 }

@@ -107,8 +107,13 @@ impl Machine {
         Self { files, block, driver }
     }
 
+    /// What comes back, with the status behind it.
+    pub(super) fn answer(&mut self, kind: u32, sector: u64, data: &[u8], room: usize) -> Vec<u8> {
+        self.driver.request(&mut self.block, 0, &[&header(kind, sector), data], room + 1)
+    }
+
     pub(super) fn request(&mut self, kind: u32, sector: u64, data: &[u8], room: usize) -> Vec<u8> {
-        let mut answer = self.driver.request(&mut self.block, 0, &[&header(kind, sector), data], room + 1);
+        let mut answer = self.answer(kind, sector, data, room);
         assert_eq!(answer.pop(), Some(S_OK), "request {kind} at {sector}");
         answer
     }
@@ -174,11 +179,11 @@ fn play(mut machine: Machine, mut model: Vec<u8>, steps: &[Step], engine: fn() -
 }
 
 fn best() -> MakeEngine {
-    Box::new(engine::best)
+    Box::new(crate::disk::engine::best)
 }
 
 fn queued() -> MakeEngine {
-    Box::new(|| Box::new(Uring::with_queued_writes().expect("io_uring, without which this test says nothing")))
+    Box::new(|| Box::new(Uring::with_all_queued().expect("io_uring, without which this test says nothing")))
 }
 
 pub(super) fn synchronous() -> MakeEngine {

@@ -2,6 +2,7 @@
 
 mod chains;
 mod crash;
+mod engine;
 
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
@@ -12,7 +13,7 @@ use yunju_protocol::machine::{ByteSize, RateLimit};
 
 use super::super::testing::{Driver, MEMORY, WRITE};
 use super::*;
-use crate::disk::engine;
+use crate::disk::engine::best;
 
 const T_IN: u32 = 0;
 const T_OUT: u32 = 1;
@@ -28,7 +29,7 @@ const S_UNSUPP: u8 = 2;
 fn block(files: Vec<File>, writable: bool) -> Block {
     let files = files.into_iter().enumerate().map(|(index, file)| (format!("file {index}"), file)).collect();
     let disk = Disk::open(files, writable).unwrap();
-    Block::new(disk, "a-serial-number-that-is-too-long", None, Arc::default(), Box::new(engine::best))
+    Block::new(disk, "a-serial-number-that-is-too-long", None, Arc::default(), Box::new(best))
 }
 
 fn disk(contents: &[u8], readonly: bool) -> (Block, File) {
