@@ -83,6 +83,7 @@ fn run(args: RunArgs) -> Result<Ending, (u8, String)> {
     jail::prepare(&mut config).map_err(|error| failed(&error))?;
     let (commands, receiver) = channel();
     ignore_full_files();
+    tell_of_cut_files();
     let mut machine = Machine::new(config.clone(), commands.clone()).map_err(|error| failed(&error))?;
     let control = config.control.as_ref().map(sockets::listen_stream).transpose().map_err(|error| failed(&error))?;
     jail::enter(&config, &flags, || machine.look_at_itself()).map_err(|error| failed(&error))?;
@@ -101,6 +102,22 @@ fn run(args: RunArgs) -> Result<Ending, (u8, String)> {
 fn ignore_full_files() {
     // SAFETY: ignoring a signal runs no code.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// Bitmaps of disks and the memory of a snapshot are mapped. What is mapped of a file that somebody cut short cannot be had any
+/// more, and no guest can go on without it.
+fn tell_of_cut_files() {
+    extern "C" fn tell(_: libc::c_int) {
+        const LINE: &[u8] =
+            b"yunju-vmm: error: a file of this machine was cut short while it ran: a disk or a snapshot\n";
+        // SAFETY: the bytes are valid for the call; then the process ends, without running anything else.
+        unsafe {
+            libc::write(2, LINE.as_ptr().cast(), LINE.len());
+            libc::_exit(1)
+        }
+    }
+    // SAFETY: the handler makes two system calls, which every thread may make at any time.
+    unsafe { libc::signal(libc::SIGBUS, tell as extern "C" fn(libc::c_int) as libc::sighandler_t) };
 }
 
 /// SIGTERM and SIGINT, which the jail has blocked, press the power button; the second one ends the machine.

@@ -40,6 +40,33 @@ fn a_guest_writes_to_the_top_of_a_chain_and_never_below() {
 }
 
 #[test]
+fn a_kernel_that_refuses_io_uring_costs_speed_only() {
+    let plan = Machine::boot("test=blk").without_io_uring();
+    fs::write(plan.path("base"), vec![0xee; 4 << 20]).unwrap();
+    let mut machine = plan.layered_disk("top", &["base"]).start();
+    machine.complains("no io_uring for disks: Operation not permitted (os error 1); their requests go one by one");
+    machine.succeeds();
+    let bytes = {
+        disk(&machine.path(""), &["flatten", "base", "top", "--to", "flat", "--raw"]);
+        fs::read(machine.path("flat")).unwrap()
+    };
+    assert!(bytes[512..].starts_with(b"written by the probe\r\n"));
+}
+
+#[test]
+fn a_file_that_is_cut_short_under_a_machine_ends_it_with_a_word() {
+    let plan = Machine::boot("test=blk-flush");
+    let bottom = plan.path("bottom");
+    disk(plan.path("").as_path(), &["create", "bottom", "--size", "1G"]);
+    let mut machine = plan.layered_disk("top", &["bottom"]).start();
+    machine.expect("FLUSHED 1");
+    fs::File::options().write(true).open(bottom).unwrap().set_len(4096).unwrap();
+    let (code, complaint) = machine.end();
+    assert_eq!(code, 1);
+    assert!(complaint.contains("error: a file of this machine was cut short"), "{complaint}");
+}
+
+#[test]
 fn a_machine_that_is_killed_loses_nothing_that_was_flushed() {
     for layered in [true, false] {
         let plan = Machine::boot("test=blk-flush");

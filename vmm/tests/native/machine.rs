@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -158,6 +159,13 @@ impl Plan {
         self.args(["--balloon"])
     }
 
+    /// A kernel that refuses io_uring, as some do to all, or to those in containers.
+    pub fn without_io_uring(mut self) -> Self {
+        // SAFETY: system calls only, which the child may make.
+        unsafe { self.command.pre_exec(refuse_io_uring) };
+        self
+    }
+
     pub fn start(mut self) -> Machine {
         self.command.args(["--memory", self.memory]);
         let piped = self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -167,6 +175,25 @@ impl Plan {
         let complaints = lines(child.stderr.take().expect("piped"));
         Machine { folder: self.folder, child, input, serial, complaints, seen: VecDeque::new() }
     }
+}
+
+/// From here on `io_uring_setup` has EPERM for this process (seccomp(2)).
+fn refuse_io_uring() -> std::io::Result<()> {
+    let step = |code, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut program = [
+        // The call's number, at the beginning of `seccomp_data`.
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_io_uring_setup as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the program is valid for the call, which copies it.
+    let refused = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) == 0
+    };
+    if refused { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Reads lines on a thread.
@@ -228,6 +255,18 @@ impl Machine {
                 return line;
             }
             assert!(!line.contains("PROBE FAIL"), "while waiting for {text:?}: {line}");
+        }
+    }
+
+    /// Waits until the program itself says a line that contains `text`.
+    pub fn complains(&mut self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut passed = Vec::new();
+        while !passed.last().is_some_and(|line: &String| line.contains(text)) {
+            match self.complaints.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => passed.push(line),
+                Err(error) => panic!("no {text:?} on standard error: {error}; instead {passed:#?}"),
+            }
         }
     }
 
