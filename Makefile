@@ -30,7 +30,7 @@ test-host: ## Tier 1: parsers, encoders, devices, store, API
 	cd images/agent && cargo test --locked
 
 test-native: ## Tier 2: the monitor with probe guests on this host's /dev/kvm
-	cargo test -p yunju-vmm --test native --locked
+	cargo test -p yunju-vmm --test native --test prisoner --locked
 
 test-pages: build ## Tiers 1 and 2 in a browser: the pages and the whole pipeline with the card guest
 	images/build card

@@ -223,15 +223,20 @@ pub const EVERYWHERE: &[Call] = &[
     call_if(libc::SYS_tgkill, When::Is(2, &[libc::SIGABRT as u64]), "the end after a mistake"),
 ];
 
+/// Flags of `clone` that make new namespaces.
+pub const NAMESPACES: i32 = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP;
+
 /// For threads that start others.
 pub const STARTING: &[Call] = &[
     call_if(
         libc::SYS_clone,
-        When::Masked(
-            0,
-            (libc::CLONE_THREAD | libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as u64,
-            libc::CLONE_THREAD as u64,
-        ),
+        When::Masked(0, (libc::CLONE_THREAD | NAMESPACES) as u64, libc::CLONE_THREAD as u64),
         "threads, and nothing else",
     ),
     call(libc::SYS_clone3, "asked first by the C library, answered that there is none"),

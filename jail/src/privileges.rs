@@ -24,8 +24,7 @@ pub fn drop_all(spec: &Spec<'_>, owner: Option<Owner>, apart: bool, lack: Lack) 
     limit(spec, apart).map_err(system("setting limits"))?;
     drop_capabilities(owner, lack)?;
     umask(rustix::fs::Mode::from_raw_mode(0o077));
-    // SAFETY: there is one thread, and nobody holds on to a string of the environment.
-    unsafe { libc::clearenv() };
+    forget_environment();
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(system("forbidding dumps"))?;
     set_no_new_privs(true).map_err(system("forbidding new privileges"))
 }
@@ -60,6 +59,23 @@ pub fn drop_capabilities(owner: Option<Owner>, lack: Lack) -> Result<(), Error> 
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
         .map_err(system("dropping capabilities"))
+}
+
+/// Passwords and tokens of whoever started this program may be in its environment.
+pub fn forget_environment() {
+    unsafe extern "C" {
+        static environ: *mut *mut libc::c_char;
+    }
+    // SAFETY: there is one thread, and nobody holds on to a string of the environment. The list ends with a null pointer;
+    // the strings lie on the stack or the heap, where they may be written to.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            std::ptr::write_bytes(*entry, 0, libc::strlen(*entry));
+            entry = entry.add(1);
+        }
+        libc::clearenv();
+    }
 }
 
 fn limit(spec: &Spec<'_>, apart: bool) -> io::Result<()> {

@@ -39,6 +39,7 @@ fn withdraw(tell: &OwnedFd, spec: &Spec<'_>, owner: Owner, lack: Lack) -> Result
     let kept = sockets.iter().map(|(folder, _)| folder.as_raw_fd()).chain([tell.as_raw_fd()]);
     close_all_but(kept).map_err(system("closing descriptors"))?;
     privileges::drop_capabilities(owner.change.then_some(owner), lack)?;
+    privileges::forget_environment();
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(system("forbidding dumps"))?;
     rustix::thread::set_no_new_privs(true).map_err(system("forbidding new privileges"))?;
     rustix::process::chdir("/").map_err(system("leaving the working folder"))?;

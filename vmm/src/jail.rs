@@ -9,7 +9,6 @@ use yunju_jail::{Error, Flags, Spec};
 use yunju_protocol::machine::{Endpoint, MachineConfig, NetBackend};
 
 use crate::config::endpoints;
-use crate::threads;
 
 /// Descriptors: 1,024 connections of the vsock, as many buffers of the screen, disks, clients of sockets.
 const DESCRIPTORS: u64 = 4096;
@@ -30,8 +29,14 @@ pub fn prepare(config: &mut MachineConfig) -> io::Result<()> {
     Ok(())
 }
 
-/// Goes to jail. The machine is put together and no thread has been started. `look` opens files of `/proc/self` there.
-pub fn enter(config: &MachineConfig, flags: &Flags, look: impl FnOnce() -> io::Result<()>) -> Result<(), Error> {
+/// Goes to jail. The machine is put together and no thread has been started. `look` opens files of `/proc/self` there;
+/// `bind` is [`crate::threads::bind`].
+pub fn enter(
+    config: &MachineConfig,
+    flags: &Flags,
+    look: impl FnOnce() -> io::Result<()>,
+    bind: impl FnOnce() -> Result<(), yunju_jail::filter::Error>,
+) -> Result<(), Error> {
     let vsock = config.vsock.as_ref().map(|vsock| &vsock.socket);
     let folders: Vec<PathBuf> = vsock.and_then(|socket| socket.parent()).map(Into::into).into_iter().collect();
     let network = config.net.as_ref().and_then(|net| match &net.backend {
@@ -58,7 +63,7 @@ pub fn enter(config: &MachineConfig, flags: &Flags, look: impl FnOnce() -> io::R
             file: longest_file(config),
         },
         look,
-        threads::bind,
+        bind,
     )
 }
 

@@ -86,7 +86,7 @@ fn run(args: RunArgs) -> Result<Ending, (u8, String)> {
     tell_of_cut_files();
     let mut machine = Machine::new(config.clone(), commands.clone()).map_err(|error| failed(&error))?;
     let control = config.control.as_ref().map(sockets::listen_stream).transpose().map_err(|error| failed(&error))?;
-    jail::enter(&config, &flags, || machine.look_at_itself()).map_err(|error| failed(&error))?;
+    jail::enter(&config, &flags, || machine.look_at_itself(), threads::bind).map_err(|error| failed(&error))?;
 
     obey_signals(commands.clone()).map_err(|error| failed(&error))?;
     machine.serve().map_err(|error| failed(&error))?;

@@ -46,7 +46,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Self; 14] = [
         Self::Main,
         Self::Snapshot,
         Self::Vcpu,

@@ -158,10 +158,57 @@ pub fn address(listen: SocketAddr, data: &Path) -> Check {
 }
 
 pub fn cgroups() -> Check {
+    let what = "machines' memory and processes are not limited";
     match fs::read_to_string("/sys/fs/cgroup/cgroup.controllers") {
-        Ok(controllers) => Check::ok("cgroups", format!("version 2: {}", controllers.trim())),
-        Err(_) => Check::warn("cgroups", "no version 2", "boot with systemd.unified_cgroup_hierarchy=1"),
+        Ok(controllers) if ["memory", "pids"].iter().all(|need| controllers.split_whitespace().any(|c| c == *need)) => {
+            Check::ok("cgroups", format!("version 2: {}", controllers.trim()))
+        }
+        Ok(controllers) => Check::warn(
+            "cgroups",
+            format!("version 2 with {}: {what}", controllers.trim()),
+            "enable the controllers memory and pids",
+        ),
+        Err(_) => {
+            Check::warn("cgroups", format!("no version 2: {what}"), "boot with systemd.unified_cgroup_hierarchy=1")
+        }
     }
+}
+
+/// What the jail of machines and proxies is made of.
+pub fn jail() -> Vec<Check> {
+    let number = |file: &str| fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let most = number("/proc/sys/user/max_user_namespaces");
+    let closed = [
+        ("/proc/sys/kernel/unprivileged_userns_clone", 0),
+        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", 1),
+    ];
+    let closed = closed.iter().find(|(file, value)| number(file) == Some(*value));
+    let namespaces = match (most, closed) {
+        (None | Some(0), _) => Check::warn(
+            "user namespaces",
+            "none: machines are jailed by less",
+            "sysctl user.max_user_namespaces=10000, or a kernel with CONFIG_USER_NS",
+        ),
+        (_, Some((file, _))) if !rustix::process::geteuid().is_root() => Check::warn(
+            "user namespaces",
+            format!("{file} keeps them from users: machines are jailed by less"),
+            "change that setting, or run `yunju serve` as root",
+        ),
+        _ => Check::ok("user namespaces", "can be made"),
+    };
+    // SAFETY: with these arguments the call only tells its version (landlock_create_ruleset(2)).
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, 1) };
+    let landlock = match version {
+        1.. => Check::ok("landlock", format!("version {version}")),
+        _ => Check::warn("landlock", "none: machines are jailed by less", "boot with landlock in lsm="),
+    };
+    let filters = fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
+    let seccomp = if filters.contains("trap") {
+        Check::ok("seccomp", "can be used")
+    } else {
+        Check::warn("seccomp", "none: machines are jailed by less", "use a kernel with CONFIG_SECCOMP_FILTER")
+    };
+    vec![namespaces, landlock, seccomp]
 }
 
 fn rounded(bytes: u64) -> String {

@@ -86,6 +86,7 @@ pub fn run(data: &Path, arguments: &Doctor) -> Result<ExitCode> {
         checks::address(arguments.listen, data),
         checks::cgroups(),
     ]);
+    all.extend(checks::jail());
     let real_guests = all.iter().all(|check| check.status != Status::Fail);
     let report = Report { real_guests, kvm: kind, checks: all };
     match arguments.listing.output {

@@ -8,10 +8,10 @@ use std::path::Path;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::disks::Medium;
-use super::process::Process;
+use super::process::{Identity, Process};
 use super::record::Record;
 use super::spawn::{Gated, append_log, fresh_log, spawn};
-use super::{Context, Error, config, disks, user};
+use super::{Context, Error, cgroup, config, disks, user};
 use crate::folder::Folder;
 use crate::images::Image;
 use crate::store::Desktop;
@@ -52,6 +52,7 @@ pub fn launch(context: &Context, folder: &Folder, desktop: &Desktop) -> Result<L
     let identity = |gated: &Gated| gated.process.identity().clone();
     let mut record = Record { vmm: Some(identity(&vmm)), passt: passt.as_ref().map(identity), ..Record::default() };
     save(&record, folder)?;
+    confine(desktop, record.identities());
     let passt = passt.map(open).transpose()?;
     let vmm = open(vmm)?;
     record.started = true;
@@ -114,7 +115,15 @@ pub fn start_proxy(
     let gated = gate(program, &arguments, folder, log, &[])?;
     record.proxy = Some(gated.process.identity().clone());
     save(record, folder)?;
+    confine(desktop, record.proxy.iter());
     open(gated)
+}
+
+/// Puts processes that wait at their gates into the machine's control group.
+fn confine<'a>(desktop: &Desktop, processes: impl Iterator<Item = &'a Identity>) {
+    if let Some(group) = cgroup::make(desktop.id, desktop.memory, desktop.cpus) {
+        processes.for_each(|process| group.add(process.pid));
+    }
 }
 
 fn present(program: &Path) -> Result<(), Error> {

@@ -26,7 +26,7 @@ use super::process::{Exit, Process};
 use super::reason::{self, Reason};
 use super::record::Record;
 use super::snapshot::{self, Purpose, Taken};
-use super::{Context, Error, Table, agent, disks};
+use super::{Context, Error, Table, agent, cgroup, disks};
 use crate::folder::Folder;
 use crate::http;
 use crate::images::Image;
@@ -359,6 +359,7 @@ impl Machine {
         if let Some(passt) = &processes.passt {
             passt.end(GRACE).await;
         }
+        cgroup::remove(&self.folder).await;
         if let Err(error) = self.folder.remove_run() {
             tracing::warn!(desktop = %desktop.name, %error, "cannot remove run/");
         }

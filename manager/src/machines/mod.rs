@@ -6,6 +6,7 @@
 
 mod admission;
 mod agent;
+mod cgroup;
 mod config;
 mod console;
 mod disks;
@@ -412,5 +413,6 @@ async fn clear(folder: &Folder) -> io::Result<()> {
         process.signal(rustix::process::Signal::KILL);
         process.ended().await;
     }
+    cgroup::remove(folder).await;
     folder.remove_run()
 }

@@ -1,7 +1,7 @@
 //! The system calls of each kind of thread, beyond those that every one makes.
 
 use libc::*;
-use yunju_jail::filter::{Call, When, call, call_if};
+use yunju_jail::filter::{Call, NAMESPACES, When, call, call_if};
 
 use crate::threads::Kind;
 
@@ -11,7 +11,8 @@ const KVM_RUN: u64 = 0xae80;
 const KVM_GET_REGS: u64 = 0x8090_ae81;
 const TYPE: u64 = 0xff00;
 
-const FORK: When = When::Masked(0, (CLONE_VM | CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET) as u64, 0);
+/// Neither a thread nor new namespaces.
+const FORK: When = When::Masked(0, (CLONE_VM | CLONE_THREAD | CLONE_SIGHAND | NAMESPACES) as u64, 0);
 const NO_BLOCK: When = When::Is(1, &[FIONBIO]);
 const COPY: When = When::Is(1, &[F_DUPFD_CLOEXEC as u64, F_GETFD as u64, F_GETFL as u64]);
 

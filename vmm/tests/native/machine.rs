@@ -298,6 +298,13 @@ impl Machine {
         eventually(children, || "nobody is in the jail".into())
     }
 
+    /// Waits for the end of the process and returns the signal that it died by.
+    pub fn end_signal(&mut self) -> Option<i32> {
+        use std::os::unix::process::ExitStatusExt;
+        let child = &mut self.child;
+        eventually(|| child.try_wait().expect("the process is ours"), || "the machine does not end".into()).signal()
+    }
+
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("the process is ours").is_some()
     }

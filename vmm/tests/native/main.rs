@@ -6,6 +6,7 @@ mod boot;
 mod devices;
 mod disks;
 mod hostile;
+mod jail;
 mod lifecycle;
 mod machine;
 mod screen;

@@ -1,0 +1,110 @@
+//! Hosts that lack a part of the jail: a machine runs all the same, loudly, or not at all if that was demanded.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, apply_filter,
+};
+
+use crate::machine::{Machine, VMM, guest};
+
+/// A machine that switches itself off, on a host that refuses the system call `lacking`, if its first argument has this bit.
+fn run(lacking: Option<(i64, i32)>, flags: &[&str]) -> Output {
+    let mut command = Command::new(VMM);
+    command.args(["run", "--cmdline", "test=poweroff", "--memory", "64M", "--kernel"]).arg(guest("probe")).args(flags);
+    if let Some((call, bit)) = lacking {
+        let bit = bit as u64;
+        let given =
+            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bit), bit).expect("a condition");
+        let rules = BTreeMap::from([(call, vec![SeccompRule::new(vec![given]).expect("a rule")])]);
+        let refuse = SeccompAction::Errno(libc::EPERM as u32);
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, TargetArch::x86_64).expect("a filter");
+        let program: BpfProgram = filter.try_into().expect("a program");
+        // SAFETY: installing a filter makes two system calls and allocates nothing.
+        unsafe { command.pre_exec(move || apply_filter(&program).map_err(|_| std::io::ErrorKind::Other.into())) };
+    }
+    command.stdin(Stdio::null()).output().expect("yunju-vmm starts")
+}
+
+#[test]
+fn each_part_of_the_jail_that_is_lacking_is_told_and_refused_if_demanded() {
+    for (call, bit, part) in [
+        (libc::SYS_clone, libc::CLONE_NEWUSER, "user namespace"),
+        (libc::SYS_clone, libc::CLONE_NEWNS, "namespaces"),
+        (libc::SYS_fsopen, 0, "empty root"),
+        (libc::SYS_landlock_create_ruleset, 0, "Landlock"),
+        (libc::SYS_seccomp, 0, "seccomp"),
+    ] {
+        let output = run(Some((call, bit)), &[]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let told = said.lines().filter(|line| line.starts_with(&format!("yunju-vmm: warning: jail: {part}: "))).count();
+        assert_eq!((output.status.code(), told), (Some(0), 1), "{part}: {said}");
+        assert!(said.ends_with("machine ended: powered off by the guest\n"), "{part}: {said}");
+
+        let output = run(Some((call, bit)), &["--jail", "require"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().last().unwrap_or_default();
+        assert_eq!(output.status.code(), Some(1), "{part}: {said}");
+        assert!(last.starts_with("yunju-vmm: error: jail: "), "{part}: {said}");
+        assert!(last.ends_with("--jail require demands it"), "{part}: {said}");
+    }
+}
+
+#[test]
+fn a_host_that_lacks_nothing_satisfies_the_demand_and_without_a_jail_there_is_a_warning() {
+    let output = run(None, &["--jail", "require", "--uid", "2000000000+pid"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said, "yunju-vmm: machine ended: powered off by the guest\n");
+    let output = run(None, &["--no-jail"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.starts_with("yunju-vmm: warning: jail: switched off"), "{said}");
+}
+
+#[test]
+fn a_machine_dies_with_its_warden_and_a_warden_ends_as_its_machine_did() {
+    let mut machine = Machine::boot("test=spin").start();
+    machine.expect("TICK");
+    let jailed = machine.jailed_pid();
+    machine.kill();
+    let gone = || (!std::path::Path::new(&format!("/proc/{jailed}")).exists()).then_some(());
+    crate::machine::eventually(gone, || "the machine outlives its warden".into());
+
+    let mut machine = Machine::boot("test=spin").start();
+    machine.expect("TICK");
+    let jailed = rustix::process::Pid::from_raw(machine.jailed_pid() as i32).unwrap();
+    rustix::process::kill_process(jailed, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(machine.end_signal(), Some(libc::SIGKILL));
+}
+
+#[test]
+fn the_jailed_process_has_no_privileges_and_sees_nothing_of_the_host() {
+    let mut machine = Machine::boot("test=spin").args(["--uid", "2000000007"]).start();
+    machine.expect("TICK");
+    let pid = machine.jailed_pid();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let field = |name: &str| {
+        let line =
+            status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {status}"));
+        line.trim_start_matches(':').split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(field("Uid"), vec!["2000000007"; 4]);
+    assert_eq!(field("Gid"), vec!["2000000007"; 4]);
+    assert_eq!(field("Groups"), Vec::<String>::new());
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(field(set), ["0000000000000000"], "{set}");
+    }
+    assert_eq!((field("NoNewPrivs"), field("Seccomp")), (vec!["1".to_owned()], vec!["2".to_owned()]));
+    assert_eq!(field("NSpid").last().map(String::as_str), Some("1"));
+    let own = |pid: &str, kind: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+    for kind in ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup"] {
+        assert_ne!(own(&pid.to_string(), kind), own("self", kind), "{kind}");
+    }
+    assert_eq!(std::fs::read_dir(format!("/proc/{pid}/root/")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(format!("/proc/{pid}/net/dev_snmp6")).map_or(0, Iterator::count), 1);
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    assert!(environment.iter().all(|byte| *byte == 0), "{}", String::from_utf8_lossy(&environment));
+}
