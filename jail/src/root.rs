@@ -55,10 +55,11 @@ impl Folder {
 pub fn replace(folders: &[Copy]) -> io::Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let root = empty()?;
+    // First of all: kernels before 6.15 mount nothing in what is not mounted itself.
+    move_mount(&root, "", CWD, HOOK, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     for folder in folders {
         show(&root, folder)?;
     }
-    move_mount(&root, "", CWD, HOOK, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     fchdir(&root)?;
     pivot_root(".", ".")?;
     // What is stacked below is the old root.
