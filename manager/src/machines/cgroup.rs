@@ -178,4 +178,36 @@ mod tests {
         let mount = tempfile::tempdir().unwrap();
         assert!(prepare(mount.path(), "").unwrap_err().to_string().contains("no cgroup version 2"));
     }
+
+    /// Runs a script in the group and says how it ended.
+    fn run_in(group: &Group, script: &str) -> std::process::ExitStatus {
+        use std::io::Write;
+        use std::process::{Command, Stdio};
+        let script = format!("read -r go && {script}");
+        let shell = Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let mut child = shell.unwrap();
+        group.add(i32::try_from(child.id()).unwrap());
+        child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        child.wait().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_machine_gets_no_more_memory_and_processes_than_its_group_has() {
+        use std::os::unix::process::ExitStatusExt;
+        if !Path::new(MOUNT).join("cgroup.controllers").exists() || !rustix::process::geteuid().is_root() {
+            eprintln!("no cgroup version 2 here: run this as root in the lab");
+            return;
+        }
+        let id = Uuid::new_v4();
+        let group = make(id, 0, 1).unwrap();
+        assert!(run_in(&group, "head -c 300M /dev/zero | tail -c 300M").success());
+        assert_eq!(run_in(&group, "head -c 900M /dev/zero | tail -c 900M").signal(), Some(9));
+        let events = fs::read_to_string(group.0.join("memory.events")).unwrap();
+        assert!(!events.contains("oom_kill 0"), "{events}");
+        assert!(!run_in(&group, "for i in $(seq 600); do sleep 60 & done").success());
+        let most = fs::read_to_string(group.0.join("pids.events")).unwrap();
+        assert!(!most.starts_with("max 0"), "{most}");
+        remove(&Folder::of(Path::new("/nowhere"), id)).await;
+        assert!(!group.0.exists(), "what was left in it is gone as well");
+    }
 }
