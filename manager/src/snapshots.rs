@@ -121,12 +121,15 @@ impl Snapshots {
             (intent.desktop == desktop && intent.end && !known(id))
                 .then(|| (Partial { id, ..self.partial(id) }, intent))
         });
-        let (mut whole, rest): (Vec<_>, Vec<_>) = begun.partition(|(partial, _)| {
-            let state = [&partial.path, &partial.whole].map(|folder| fs::metadata(folder.join("state")));
-            state.iter().flatten().any(|state| state.len() > 0)
-        });
+        let written = |(partial, _): &(Partial, Intent)| {
+            let state =
+                [&partial.path, &partial.whole].into_iter().find_map(|folder| fs::metadata(folder.join("state")).ok());
+            state.filter(|state| state.len() > 0).and_then(|state| state.modified().ok())
+        };
+        let (whole, rest): (Vec<_>, Vec<_>) = begun.partition(|one| written(one).is_some());
         rest.into_iter().for_each(|(partial, _)| partial.abandon());
-        whole.pop()
+        // one before it is of a machine that went on
+        whole.into_iter().max_by_key(written)
     }
 
     /// Folders that bear no name of a whole snapshot, or have yet to lose their `intent.json`.

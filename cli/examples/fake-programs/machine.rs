@@ -190,11 +190,11 @@ impl Machine {
                 let request: SnapshotRequest = serde_json::from_slice(&body)?;
                 match self.snapshot(&request, descriptors) {
                     Ok(info) => {
-                        reply("200 OK", "application/json", &serde_json::to_vec(&info)?)?;
+                        let heard = reply("200 OK", "application/json", &serde_json::to_vec(&info)?);
                         if request.afterwards == Afterwards::End {
                             end("machine ended: suspended", 0);
                         }
-                        Ok(())
+                        heard
                     }
                     Err((status, problem)) => {
                         let body = serde_json::json!({"error": problem}).to_string();

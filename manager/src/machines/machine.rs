@@ -384,11 +384,11 @@ async fn settle(taking: Option<Taking>, taken: Option<Taken>) -> (Option<Taken>,
     match (taking, taken) {
         (None, taken) => (taken, None),
         (Some(taking), Some(taken)) => (Some(taken), Some(taking.done)),
-        // the answer was on its way: without the machine there is nothing left to wait for
-        (Some(Taking { task, done }), None) if !task.is_finished() => match timeout(GRACE, task).await {
-            Ok(Ok(Ok(taken))) => (Some(taken), Some(done)),
-            _ => (None, Some(done)),
-        },
+        // the answer was on its way, or the files are being synced; without the machine there is nothing else to wait for,
+        // and nobody may look for the files before this task is done with them
+        (Some(Taking { task, done }), None) if !task.is_finished() => {
+            (task.await.ok().and_then(Result::ok), Some(done))
+        }
         (Some(taking), None) => (None, Some(taking.done)),
     }
 }
@@ -459,5 +459,26 @@ async fn post(control: PathBuf, action: &'static str) {
         Ok((status, _)) if status.is_success() => {}
         Ok((status, _)) => tracing::warn!(control = %control.display(), action, %status, "the machine refuses"),
         Err(error) => tracing::warn!(action, %error, "the machine does not answer"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_snapshot_whose_files_take_long_to_sync_is_waited_for_when_its_machine_has_ended() {
+        let synced = Arc::new(AtomicBool::new(false));
+        let syncing = synced.clone();
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            syncing.store(true, Ordering::SeqCst);
+            Err(Error::Gone)
+        });
+        let (told, _done) = oneshot::channel();
+        let (taken, done) = settle(Some(Taking { task, done: told }), None).await;
+        assert!(synced.load(Ordering::SeqCst) && taken.is_none() && done.is_some());
     }
 }

@@ -75,6 +75,7 @@ pub async fn live(context: &Context, desktop: &Desktop, purpose: Purpose) -> Res
     context.store.put_on_top(desktop.id, &new)?;
     let intent = intent(desktop, &purpose, false);
     let (partial, info) = ask(context, desktop, &intent, files).await?;
+    let partial = finish(partial).await?;
     complete(context, desktop, purpose.listed, &intent, partial, info.differential, tops)
 }
 
@@ -83,6 +84,7 @@ pub async fn last(context: &Context, desktop: &Desktop, purpose: Purpose) -> Res
     let tops = context.layers.tops(&context.store, desktop.id)?;
     let intent = intent(desktop, &purpose, true);
     let (partial, info) = ask(context, desktop, &intent, Vec::new()).await?;
+    let partial = finish(partial).await?;
     complete(context, desktop, purpose.listed, &intent, partial, info.differential, tops)
 }
 
@@ -92,7 +94,14 @@ pub fn unheard(context: &Context, desktop: &Desktop) -> Option<Taken> {
     let (partial, intent) = context.snapshots.ended_with(desktop.id, known)?;
     let listed = intent.kind == SnapshotKind::Point;
     let tops = context.layers.tops(&context.store, desktop.id).ok()?;
-    let completed = complete(context, desktop, listed, &intent, partial, intent.base.is_some(), tops);
+    let finished = partial.finish().map_err(|error| storage("keeping a snapshot", error));
+    let completed = match finished {
+        Ok(()) => complete(context, desktop, listed, &intent, partial, intent.base.is_some(), tops),
+        Err(error) => {
+            partial.abandon();
+            Err(error)
+        }
+    };
     completed.inspect_err(|error| tracing::error!(desktop = %desktop.name, %error, "a snapshot is lost")).ok()
 }
 
@@ -156,6 +165,20 @@ fn refused(status: StatusCode, problem: String) -> Error {
     }
 }
 
+/// Gives a snapshot its name, beside the async runtime: syncing a large memory takes seconds.
+async fn finish(partial: Partial) -> Result<Partial, Error> {
+    let work = tokio::task::spawn_blocking(move || match partial.finish() {
+        Ok(()) => Ok(partial),
+        Err(error) => {
+            partial.abandon();
+            Err(error)
+        }
+    });
+    let finished = work.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+    finished.map_err(|error| storage("keeping a snapshot", error))
+}
+
+/// The row of a snapshot that has its name.
 fn complete(
     context: &Context,
     desktop: &Desktop,
@@ -168,10 +191,6 @@ fn complete(
     if differential && intent.base.is_none() {
         partial.abandon();
         return Err(Error::NoSnapshotTaken("the machine wrote a difference to a memory that is not known".to_owned()));
-    }
-    if let Err(error) = partial.finish() {
-        partial.abandon();
-        return Err(storage("keeping a snapshot", error));
     }
     let snapshot = Snapshot {
         desktop: listed.then_some(desktop.id),
