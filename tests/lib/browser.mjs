@@ -23,7 +23,7 @@ export async function launch(test) {
 }
 
 /** Waits until `condition` returns something true, and returns it. */
-export async function until(what, condition, patience = 15_000) {
+export async function until(what, condition, patience = 60_000) {
   const end = Date.now() + patience;
   let last;
   while (Date.now() < end) {
@@ -41,7 +41,7 @@ export async function until(what, condition, patience = 15_000) {
 
 /** A page of one person. */
 export class Person {
-  static async arrive(browser, url, { width = 1280, height = 860, patience = 15_000 } = {}) {
+  static async arrive(browser, url, { width = 1280, height = 860, patience = 60_000 } = {}) {
     const context = await browser.newContext({ viewport: { width, height } });
     const page = await context.newPage();
     page.setDefaultTimeout(patience);

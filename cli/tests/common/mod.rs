@@ -298,7 +298,7 @@ pub fn said(output: Output) -> Said {
 pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it never came to be: {what}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "it never came to be: {what}");
         sleep(Duration::from_millis(30));
     }
 }

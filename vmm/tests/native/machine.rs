@@ -24,7 +24,7 @@ use yunju_vmm::snapshot::client::{self, Wanted};
 use crate::viewer::Viewer;
 
 /// How long anything may take. Far more than it takes, for slow days.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The `yunju-vmm` under test.
 pub const VMM: &str = env!("CARGO_BIN_EXE_yunju-vmm");

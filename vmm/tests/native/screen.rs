@@ -209,7 +209,7 @@ fn a_dead_a_silent_and_a_lying_client_change_nothing_for_the_others() {
         }
     }
     watching.wait("all keys", |viewer| number(viewer, 0) == 299);
-    assert!(start.elapsed() < Duration::from_secs(10), "300 keys took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "300 keys took {:?}", start.elapsed());
     let clients = || (machine.get::<Counters>("/machine/counters").display_clients == 2).then_some(());
     eventually(clients, || "the dead are still counted".into());
 }
