@@ -64,6 +64,31 @@ fn others_are_refused_before_the_proxy_hears_of_them() {
 }
 
 #[test]
+fn streams_beside_the_screen_are_asked_for_by_path_and_end_with_the_right_to_them() {
+    let (service, cookie) = running();
+    let own = service.own_origin();
+    for path in ["/audio", "/io"] {
+        let whole = format!("/desktops/alice/ws{path}");
+        let (status, _, mut stream) = service.stream(&whole, &cookie, &own);
+        assert_eq!(status, 101);
+        // the stand-in says which path it was asked for
+        let mut said = vec![0; 2 + path.len()];
+        stream.read_exact(&mut said).unwrap();
+        assert_eq!(&said[2..], path.as_bytes());
+        assert_eq!(service.stream(&whole, "", &own).0, 401);
+        assert_eq!(service.stream(&whole, &cookie, "http://evil.example").0, 403);
+    }
+    assert_eq!(service.stream("/desktops/alice/ws/other", &cookie, &own).0, 404);
+    let (status, _, mut stream) = service.stream("/desktops/alice/ws/audio", &cookie, &own);
+    assert_eq!(status, 101);
+    assert_eq!(service.http("DELETE", "/v1/session", &cookie, &own, "").0, 204);
+    assert!(ends(&mut stream), "logged out");
+    let cookie = service.log_in("root", &["--admin"]);
+    service.ok(&["stop", "alice"]);
+    assert_eq!(service.stream("/desktops/alice/ws/audio", &cookie, &own).0, 409);
+}
+
+#[test]
 fn streams_end_when_the_right_to_them_does() {
     let (service, cookie) = running();
     let own = service.own_origin();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -24,6 +24,8 @@ use crate::folder::Folder;
 use crate::http;
 use crate::model;
 use crate::service::{Revoked, Service};
+use crate::store::Desktop;
+use crate::viewers::Viewer;
 
 /// What of a handshake reaches the proxy and comes back; no cookie, no origin.
 const PASSED: [HeaderName; 7] = [
@@ -47,24 +49,79 @@ pub async fn websocket(
     State(service): State<Arc<Service>>,
     caller: Caller,
     Path(desktop): Path<String>,
-    mut request: Request,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
-    let asked = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
-    if !asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
-        return Err(Refusal::invalid("this address is for a websocket"));
-    }
+    let desktop = opening(&service, &caller, &desktop, &request)?;
     if service.machines.state(desktop.id) == model::State::Stopped {
         return Err(Refusal::conflict(format!("`{}` does not run: start it first", desktop.name)));
     }
     let grant = Grant::new(&service, &caller, desktop.id);
     let viewer = service.viewers.enter(desktop.id);
     service.machines.wake(desktop.id).await?;
-    let socket = Folder::of(&service.data, desktop.id).run_file("websocket.sock");
-    let answer = tokio::time::timeout(Duration::from_secs(10), ask_proxy(&socket, request.headers())).await;
+    splice(&service, desktop.id, "/", request, (grant, Some(viewer))).await
+}
+
+/// `GET /desktops/{desktop}/ws/audio`: sound.
+pub async fn audio(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    Path(desktop): Path<String>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    beside(&service, &caller, &desktop, "/audio", request).await
+}
+
+/// `GET /desktops/{desktop}/ws/io`: what a browser and the guest tell each other beside RFB.
+pub async fn io(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    Path(desktop): Path<String>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    beside(&service, &caller, &desktop, "/io", request).await
+}
+
+/// A stream beside the screen's: it neither wakes a desktop nor keeps it awake.
+async fn beside(
+    service: &Service,
+    caller: &Caller,
+    desktop: &str,
+    path: &'static str,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let desktop = opening(service, caller, desktop, &request)?;
+    if service.machines.state(desktop.id) != model::State::Running {
+        return Err(Refusal::conflict(format!("`{}` does not run: open its screen first", desktop.name)));
+    }
+    let grant = Grant::new(service, caller, desktop.id);
+    splice(service, desktop.id, path, request, (grant, None)).await
+}
+
+/// The desktop that a caller may open a websocket to.
+fn opening(service: &Service, caller: &Caller, desktop: &str, request: &Request) -> Result<Desktop, Refusal> {
+    let desktop = caller.desktop(service, desktop)?;
+    let asked = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    if !asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
+        return Err(Refusal::invalid("this address is for a websocket"));
+    }
+    Ok(desktop)
+}
+
+/// Joins the browser's websocket with one of the proxy's for as long as the grant lasts.
+async fn splice(
+    service: &Service,
+    desktop: Uuid,
+    path: &'static str,
+    mut request: Request,
+    (grant, viewer): (Grant, Option<Viewer>),
+) -> Result<Response, Refusal> {
+    let socket = Folder::of(&service.data, desktop).run_file("websocket.sock");
+    let answer = tokio::time::timeout(Duration::from_secs(10), ask_proxy(&socket, path, request.headers())).await;
     let mut answer = answer.map_err(|_| Refusal::upstream("the desktop's proxy does not answer"))??;
-    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refusal::upstream(format!("the desktop's proxy answers {}", answer.status())));
+    match answer.status() {
+        StatusCode::SWITCHING_PROTOCOLS => {}
+        StatusCode::NOT_FOUND => return Err(Refusal::not_found("stream", path)),
+        status => return Err(Refusal::upstream(format!("the desktop's proxy answers {status}"))),
     }
     let (browser, proxy) = (hyper::upgrade::on(&mut request), hyper::upgrade::on(&mut answer));
     tokio::spawn(async move {
@@ -83,10 +140,15 @@ pub async fn websocket(
 }
 
 /// Passes a handshake on. A proxy that was only just started may not listen yet.
-async fn ask_proxy(socket: &FilePath, headers: &HeaderMap) -> Result<Response<Incoming>, http::Error> {
+async fn ask_proxy(
+    socket: &FilePath,
+    path: &'static str,
+    headers: &HeaderMap,
+) -> Result<Response<Incoming>, http::Error> {
     let until = tokio::time::Instant::now() + PROXY_LIMIT;
     loop {
         let mut onward = hyper::Request::new(Full::<Bytes>::default());
+        *onward.uri_mut() = Uri::from_static(path);
         pass(headers, onward.headers_mut());
         onward.headers_mut().insert(header::HOST, header::HeaderValue::from_static("localhost"));
         match http::send(socket, onward).await {

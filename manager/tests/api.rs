@@ -161,6 +161,8 @@ async fn every_endpoint_lets_exactly_those_through_who_may() {
         ("GET",    "/v1/desktops/d/logs",           json!(null), [401, 403, 404, 200, 200]),
         ("GET",    "/v1/desktops/d/console",        json!(null), [401, 403, 404, 400, 400]),
         ("GET",    "/desktops/d/ws",                json!(null), [401, 403, 404, 400, 400]),
+        ("GET",    "/desktops/d/ws/audio",          json!(null), [401, 403, 404, 400, 400]),
+        ("GET",    "/desktops/d/ws/io",             json!(null), [401, 403, 404, 400, 400]),
         ("POST",   "/v1/desktops",                  json!({"name": "e", "image": "card", "owner": "owner"}), [401, 403, 403, 201, 409]),
         ("POST",   "/v1/desktops",                  json!({"name": "f", "image": "card", "memory": "1G"}),   [401, 403, 403, 403, 201]),
         ("DELETE", "/v1/desktops/e",                json!(null), [401, 403, 404, 204, 404]),
@@ -213,7 +215,9 @@ async fn what_does_not_come_from_our_own_pages_changes_nothing() {
         assert_eq!(house.send("POST", "/v1/session", &[("origin", origin)], login).await.status, 403, "{origin}");
         let upgrade =
             [("cookie", admin.as_str()), ("origin", origin), ("upgrade", "websocket"), ("connection", "upgrade")];
-        assert_eq!(house.send("GET", "/desktops/d/ws", &upgrade, String::new()).await.status, 403, "{origin}");
+        for path in ["/desktops/d/ws", "/desktops/d/ws/audio", "/desktops/d/ws/io"] {
+            assert_eq!(house.send("GET", path, &upgrade, String::new()).await.status, 403, "{path} from {origin}");
+        }
     }
     assert_eq!(house.service.store.users().unwrap().len(), 1);
     // and a form, which needs no permission to be sent across origins, is no JSON

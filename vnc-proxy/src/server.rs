@@ -11,7 +11,7 @@ use tracing::{Instrument, info, info_span, warn};
 
 use crate::endpoint::{Door, Endpoint, Error, Listener};
 use crate::screen::Screen;
-use crate::transport::{self, Socket};
+use crate::transport::{self, Purpose, Socket};
 use crate::{surface, viewer};
 
 /// Most viewers at a time.
@@ -113,14 +113,21 @@ async fn listen(door: Door, websocket: bool, desk: viewer::Desk, viewers: Arc<Se
 }
 
 async fn attend(socket: Box<dyn Socket>, websocket: bool, desk: &viewer::Desk) {
-    let (source, sink) = if websocket {
-        match tokio::time::timeout(OPENING, transport::websocket(socket)).await {
-            Ok(Ok(ends)) => ends,
-            Ok(Err(error)) => return info!("no viewer: {error}"),
-            Err(_) => return info!("no viewer: no websocket was opened in {} s", OPENING.as_secs()),
-        }
-    } else {
-        transport::plain(socket)
+    if !websocket {
+        let (source, sink) = transport::plain(socket);
+        return viewer::serve(source, sink, desk).await;
+    }
+    let (purpose, stream) = match tokio::time::timeout(OPENING, transport::websocket(socket)).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => return info!("no viewer: {error}"),
+        Err(_) => return info!("no viewer: no websocket was opened in {} s", OPENING.as_secs()),
     };
-    viewer::serve(source, sink, desk).await;
+    match purpose {
+        Purpose::Screen => {
+            let (source, sink) = transport::over_websocket(stream);
+            viewer::serve(source, sink, desk).await;
+        }
+        // not opened: they are not served yet
+        Purpose::Sound | Purpose::Side => {}
+    }
 }

@@ -8,8 +8,8 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -82,8 +82,37 @@ pub fn plain(socket: impl Socket + 'static) -> (Source, Sink) {
     (Source::Plain(source), Sink::Plain(sink))
 }
 
-/// Answers a websocket's opening request, for any path.
-pub async fn websocket(socket: impl Socket + 'static) -> Result<(Source, Sink), Error> {
+/// A websocket that was opened.
+pub type Websocket = WebSocketStream<Box<dyn Socket>>;
+
+/// What a websocket is for, by the path that it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// RFB: any path but those below.
+    Screen,
+    /// `/audio`: what the machine plays, and a microphone.
+    Sound,
+    /// `/io`: what a person's browser and the guest tell each other beside RFB.
+    Side,
+}
+
+impl Purpose {
+    fn of(path: &str) -> Self {
+        match path {
+            "/audio" => Self::Sound,
+            "/io" => Self::Side,
+            _ => Self::Screen,
+        }
+    }
+
+    /// Whether anybody here answers it.
+    const fn is_served(self) -> bool {
+        matches!(self, Self::Screen)
+    }
+}
+
+/// Answers a websocket's opening request.
+pub async fn websocket(socket: impl Socket + 'static) -> Result<(Purpose, Websocket), Error> {
     let mut config = WebSocketConfig::default();
     config.read_buffer_size = 16 << 10;
     // Each message goes out at once.
@@ -91,18 +120,34 @@ pub async fn websocket(socket: impl Socket + 'static) -> Result<(Source, Sink), 
     config.max_write_buffer_size = 4 * PIECE;
     config.max_message_size = Some(MAX_MESSAGE);
     config.max_frame_size = Some(MAX_MESSAGE);
-    let stream = accept_hdr_async_with_config(Box::new(socket) as Plain, agree_on_binary, Some(config)).await?;
-    let (sink, source) = stream.split();
-    Ok((Source::Websocket(source), Sink::Websocket(sink)))
+    let mut purpose = Purpose::Screen;
+    #[expect(clippy::result_large_err, reason = "the signature is the websocket library's")]
+    let agree = |request: &Request, response| {
+        purpose = Purpose::of(request.uri().path());
+        if purpose.is_served() { Ok(agree_on_binary(request, response)) } else { Err(not_found()) }
+    };
+    let stream = accept_hdr_async_with_config(Box::new(socket) as Plain, agree, Some(config)).await?;
+    Ok((purpose, stream))
 }
 
-#[expect(clippy::result_large_err, reason = "the signature is the websocket library's")]
-fn agree_on_binary(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
+/// Speaks RFB over a websocket.
+pub fn over_websocket(stream: Websocket) -> (Source, Sink) {
+    let (sink, source) = stream.split();
+    (Source::Websocket(source), Sink::Websocket(sink))
+}
+
+fn not_found() -> ErrorResponse {
+    let mut response = ErrorResponse::new(None);
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
+
+fn agree_on_binary(request: &Request, mut response: Response) -> Response {
     let offers = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|offer| offer.to_str().ok());
     if offers.flat_map(|offer| offer.split(',')).any(|offer| offer.trim() == "binary") {
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("binary"));
     }
-    Ok(response)
+    response
 }
 
 impl Source {

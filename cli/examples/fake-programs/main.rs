@@ -21,6 +21,7 @@ use std::process::exit;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::Request;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -87,8 +88,19 @@ async fn proxy(websocket: &str) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         tokio::spawn(async move {
-            if let Ok(socket) = tokio_tungstenite::accept_async(stream).await {
+            let mut path = String::new();
+            #[expect(clippy::result_large_err, reason = "the signature is the websocket library's")]
+            let note = |request: &Request, response| {
+                request.uri().path().clone_into(&mut path);
+                Ok(response)
+            };
+            let Ok(mut socket) = tokio_tungstenite::accept_hdr_async(stream, note).await else { return };
+            if path == "/" {
                 let _ = viewer(socket).await;
+            } else {
+                // nothing but which stream this is
+                let _ = socket.send(Message::binary(path.into_bytes())).await;
+                while let Some(Ok(_)) = socket.next().await {}
             }
         });
     }

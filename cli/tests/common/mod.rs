@@ -214,10 +214,14 @@ impl Service {
 
     /// Asks for a websocket to a desktop; the status, and the stream after the answer's head.
     pub fn websocket(&self, desktop: &str, cookie: &str, origin: &str) -> (u16, String, TcpStream) {
+        self.stream(&format!("/desktops/{desktop}/ws"), cookie, origin)
+    }
+
+    /// The same with any path.
+    pub fn stream(&self, path: &str, cookie: &str, origin: &str) -> (u16, String, TcpStream) {
         let upgrade = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
                        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-        let path = format!("/desktops/{desktop}/ws");
-        let mut stream = self.request("GET", &path, cookie, origin, upgrade, "");
+        let mut stream = self.request("GET", path, cookie, origin, upgrade, "");
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];

@@ -27,6 +27,8 @@
 //! | `GET /v1/desktops/{desktop}/logs?source=serial&offset=0` | owner, admin | bytes from there on; `yunju-next-offset` |
 //! | `GET /v1/desktops/{desktop}/console` | owner, admin | upgrade to `yunju-console`: the serial port's bytes, both ways |
 //! | `GET /desktops/{desktop}/ws` | owner, admin | websocket: RFB |
+//! | `GET /desktops/{desktop}/ws/audio` | owner, admin | websocket: sound |
+//! | `GET /desktops/{desktop}/ws/io` | owner, admin | websocket: what a browser and the guest tell each other beside RFB |
 //!
 //! Refusals are [`crate::model::Problem`]s.
 
@@ -89,6 +91,8 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/v1/desktops/{desktop}/logs", get(desktops::logs))
         .route("/v1/desktops/{desktop}/console", get(console::attach))
         .route("/desktops/{desktop}/ws", get(edge::websocket))
+        .route("/desktops/{desktop}/ws/audio", get(edge::audio))
+        .route("/desktops/{desktop}/ws/io", get(edge::io))
         .merge(web::router())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)

@@ -192,10 +192,15 @@ pub struct Messages {
 impl Messages {
     /// Opens a websocket, offering the subprotocols that old viewers offer.
     pub fn open(path: &Path) -> io::Result<Self> {
+        Self::open_for(path, "/any/path?query")
+    }
+
+    /// The same for what `address` stands for.
+    pub fn open_for(path: &Path, address: &str) -> io::Result<Self> {
         use tungstenite::client::IntoClientRequest;
         let stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut request = "ws://desktop/any/path?query".into_client_request().map_err(io::Error::other)?;
+        let mut request = format!("ws://desktop{address}").into_client_request().map_err(io::Error::other)?;
         let offer = tungstenite::http::HeaderValue::from_static("base64, binary");
         request.headers_mut().insert("Sec-WebSocket-Protocol", offer);
         let (socket, response) =
