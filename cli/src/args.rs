@@ -160,6 +160,18 @@ pub struct Serve {
     /// Start machines until they have this many times the host's memory together
     #[arg(long, default_value = "1.5", value_name = "FACTOR", value_parser = parse_factor)]
     pub memory_overcommit: f64,
+    /// Where this host lacks a part of the jail: start no machines, or start them with a warning in their logs
+    #[arg(long, value_enum, value_name = "MODE", default_value = "warn")]
+    pub jail: JailMode,
+}
+
+/// What becomes of machines where the host lacks a part of their jail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum JailMode {
+    /// They do not start
+    Require,
+    /// They start with a warning
+    Warn,
 }
 
 /// A number with s, m, h or d, or of seconds.

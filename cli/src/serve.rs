@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
-use yunju_manager::machines::{Admission, Limits, Programs};
+use yunju_manager::machines::{Admission, Jail, Limits, Programs};
 use yunju_manager::serve::{self, AtEnd, Options, Warm};
 use yunju_manager::viewers::Policy;
 
-use crate::args::Serve;
+use crate::args::{JailMode, Serve};
 use crate::home;
 
 /// Runs the service until a signal ends it.
@@ -39,6 +39,10 @@ pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
             vmm: programs.join("yunju-vmm"),
             proxy: programs.join("yunju-vnc-proxy"),
             passt: find_passt(),
+            jail: match arguments.jail {
+                JailMode::Require => Jail::Require,
+                JailMode::Warn => Jail::Warn,
+            },
         },
         limits: Limits { stop, memory, ..Limits::default() },
         at_end: match (arguments.stop_machines, arguments.suspend_machines) {

@@ -85,6 +85,41 @@ fn a_suspended_desktop_uses_no_process_and_goes_on_where_it_was() {
     is_clean(&service);
 }
 
+/// The kinds of all memories that there are; those that just go may be missing or empty.
+fn memories(service: &Service) -> Vec<String> {
+    let kind = |id: &String| {
+        let text = fs::read_to_string(service.path("data/snapshots").join(id).join("memory")).unwrap_or_default();
+        text.split(':').next().unwrap_or_default().to_owned()
+    };
+    let mut kinds: Vec<_> = files(service, "snapshots").iter().map(kind).collect();
+    kinds.sort();
+    kinds
+}
+
+#[test]
+fn a_difference_that_would_be_more_than_half_of_a_whole_memory_is_written_whole() {
+    let service = running("one");
+    // blocks on the disk count: whole memories of 1 MiB, and what is compared with half of that
+    let padding = order(&service, "memory-padding");
+    let private = service.path("bin").join("private-memory");
+    let sleeps_with = |padded: usize, written: u64, kinds: &[&str]| {
+        fs::write(&padding, " ".repeat(padded)).unwrap();
+        fs::File::create(&private).unwrap().set_len(written).unwrap();
+        service.ok(&["suspend", "alice"]);
+        until(&format!("{kinds:?}"), || memories(&service) == kinds);
+        service.ok(&["resume", "alice"]);
+        assert_eq!(has(&service, "alice"), both("one"));
+    };
+    sleeps_with(1 << 20, 0, &["whole"]);
+    sleeps_with(1 << 16, 1 << 18, &["difference", "whole"]);
+    sleeps_with(1 << 20, 1 << 20, &["whole"]);
+    sleeps_with(1 << 20, 1 << 18, &["difference", "whole"]);
+    // it went on from a difference as large as that
+    sleeps_with(1 << 20, 0, &["whole"]);
+    service.ok(&["rm", "alice", "--yes"]);
+    is_clean(&service);
+}
+
 #[test]
 fn what_cannot_be_done_with_a_suspended_desktop_says_what_can() {
     let service = running("one");

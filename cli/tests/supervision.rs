@@ -265,6 +265,19 @@ fn two_services_do_not_share_a_data_folder() {
 }
 
 #[test]
+fn where_the_whole_jail_is_required_each_program_is_told() {
+    for (flags, mode) in [(&["--jail", "require"] as &[&str], "--jail require"), (&[], "--jail warn")] {
+        let mut service = service();
+        service.serve(flags);
+        service.ok(&["user", "add", "alice"]);
+        service.ok(&["create", "alice", "--image", "good", "--start"]);
+        until("a proxy", || service.count("yunju-vnc-proxy") == 1);
+        let told = service.processes().iter().filter(|(_, line)| line.contains(mode)).count();
+        assert_eq!(told, 2, "{mode}: {:?}", service.processes());
+    }
+}
+
+#[test]
 fn a_missing_program_is_named_and_leaves_nothing() {
     let service = with_desktop("good");
     fs::remove_file(service.path("bin/yunju-vmm")).unwrap();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use yunju_manager::api::{access::Peer, router};
 use yunju_manager::auth;
-use yunju_manager::machines::{Limits, Machines, Programs};
+use yunju_manager::machines::{Jail, Limits, Machines, Programs};
 use yunju_manager::model::Role;
 use yunju_manager::service::Service;
 use yunju_manager::store::{Store, User};
@@ -55,7 +55,8 @@ async fn house() -> House {
     image(folder.path(), json!({}));
     let store = Arc::new(Store::in_memory().unwrap());
     let nowhere = |name: &str| PathBuf::from("/nonexistent").join(name);
-    let programs = Programs { vmm: nowhere("yunju-vmm"), proxy: nowhere("yunju-vnc-proxy"), passt: None };
+    let programs =
+        Programs { vmm: nowhere("yunju-vmm"), proxy: nowhere("yunju-vnc-proxy"), passt: None, jail: Jail::Warn };
     let data = folder.path().to_owned();
     let machines = Machines::new(store.clone(), data.clone(), programs, Limits::default());
     let service = Service::new(store, machines, data, folder.path().join("images"), "http://here".to_owned());

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde::{Deserialize, Serialize};
 use yunju_protocol::agent::{PORT, ToAgent, ToHost};
-use yunju_protocol::control::{Afterwards, MachineInfo, MachineState, SnapshotInfo, SnapshotRequest};
+use yunju_protocol::control::{Afterwards, MachineInfo, MachineState, MemoryInfo, SnapshotInfo, SnapshotRequest};
 use yunju_protocol::machine::{Endpoint, MachineConfig, SerialConfig};
 
 use super::disk::{self, Disk};
@@ -123,7 +123,7 @@ fn restore(program: &Path, config: &MachineConfig, disks: &[Disk]) -> Option<Str
     let memory = fs::read_to_string(&files.memory).unwrap();
     let (kind, memory) = memory.split_once(':').unwrap();
     assert_eq!(kind == "difference", state.differential);
-    Some(memory.to_owned())
+    Some(memory.trim_end().to_owned())
 }
 
 impl Machine {
@@ -173,6 +173,10 @@ impl Machine {
                 };
                 reply("200 OK", "application/json", &serde_json::to_vec(&info)?)
             }
+            "GET /machine/memory" => {
+                let info = MemoryInfo { private: self.bytes_told("private-memory"), ..MemoryInfo::default() };
+                reply("200 OK", "application/json", &serde_json::to_vec(&info)?)
+            }
             "GET /machine/screenshot" => reply("200 OK", "image/png", &picture_png()),
             "POST /machine/power-button" => {
                 reply("202 Accepted", "application/json", b"{}")?;
@@ -210,6 +214,11 @@ impl Machine {
         self.program.with_file_name(what).exists()
     }
 
+    /// How long the file `what` beside the program is.
+    fn bytes_told(&self, what: &str) -> u64 {
+        fs::metadata(self.program.with_file_name(what)).map_or(0, |file| file.len())
+    }
+
     fn snapshot(
         &self,
         request: &SnapshotRequest,
@@ -237,7 +246,8 @@ impl Machine {
         let words = disks.iter().map(Disk::word).collect();
         let state = State { memory: self.config.memory.0, cpus: self.config.cpus, differential, words };
         let kind = if differential { "difference" } else { "whole" };
-        let memory = format!("{kind}:{}", self.memory.lock().unwrap());
+        let padding = usize::try_from(self.bytes_told("memory-padding")).unwrap();
+        let memory = format!("{kind}:{}{}", self.memory.lock().unwrap(), " ".repeat(padding));
         let layers = files.split_off(2);
         let writable = self.config.disks.iter().zip(disks.iter_mut()).filter(|(config, _)| !config.readonly);
         assert!(ends || writable.size_hint().1 >= Some(layers.len()));

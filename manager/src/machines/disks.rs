@@ -17,22 +17,24 @@ pub struct Medium {
     pub disks: Vec<DiskConfig>,
     /// What the machine goes on from.
     pub restore: Option<RestoreConfig>,
+    /// Bytes of that, if it is a difference; else 0.
+    pub difference: u64,
 }
 
 /// Finds the files of a desktop's disks. A machine writes only to what nothing else reaches: a disk gets a new
 /// layer on top where others, or the snapshot that the machine goes on from, need what is there.
 pub fn prepare(context: &Context, desktop: &Desktop, image: &Image) -> Result<Medium, Error> {
     let store = &context.store;
-    let restore = match desktop.resume {
+    let (restore, difference) = match desktop.resume {
         Some(id) => {
             let snapshot = store.snapshot(id)?.ok_or(Error::NoSnapshot)?;
             // what an attempt before this one may have written is not what the snapshot was taken on
             store.set_tops(desktop.id, &store.tops(DisksOf::Snapshot(id))?)?;
-            Some(restore(context, &snapshot))
+            (Some(restore(context, &snapshot)), snapshot.base.map_or(0, |_| snapshot.bytes))
         }
         None => {
             store.runs(desktop.id, None)?;
-            None
+            (None, 0)
         }
     };
     let tops = context.layers.tops(store, desktop.id)?;
@@ -60,7 +62,7 @@ pub fn prepare(context: &Context, desktop: &Desktop, image: &Image) -> Result<Me
     if !new.is_empty() {
         store.put_on_top(desktop.id, &new)?;
     }
-    Ok(Medium { disks: disks(context, desktop, image)?, restore })
+    Ok(Medium { disks: disks(context, desktop, image)?, restore, difference })
 }
 
 /// Makes the chains of a desktop whose machine does not run short again: layers that only it needs become one. The

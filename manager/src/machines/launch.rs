@@ -11,7 +11,7 @@ use super::disks::Medium;
 use super::process::{Identity, Process};
 use super::record::Record;
 use super::spawn::{Gated, append_log, fresh_log, spawn};
-use super::{Context, Error, cgroup, config, disks, user};
+use super::{Context, Error, Programs, cgroup, config, disks, user};
 use crate::folder::Folder;
 use crate::images::Image;
 use crate::store::Desktop;
@@ -48,9 +48,11 @@ pub fn launch(context: &Context, folder: &Folder, desktop: &Desktop) -> Result<L
         }
         None => tracing::warn!(desktop = %desktop.name, "passt is not installed: the machine has no network"),
     }
-    let vmm = gate_vmm(&programs.vmm, folder, desktop, &image, medium, net.as_ref())?;
+    let difference = medium.difference;
+    let vmm = gate_vmm(programs, folder, desktop, &image, medium, net.as_ref())?;
     let identity = |gated: &Gated| gated.process.identity().clone();
-    let mut record = Record { vmm: Some(identity(&vmm)), passt: passt.as_ref().map(identity), ..Record::default() };
+    let (of_vmm, of_passt) = (Some(identity(&vmm)), passt.as_ref().map(identity));
+    let mut record = Record { vmm: of_vmm, passt: of_passt, difference, ..Record::default() };
     save(&record, folder)?;
     confine(desktop, record.identities());
     let passt = passt.map(open).transpose()?;
@@ -61,7 +63,7 @@ pub fn launch(context: &Context, folder: &Folder, desktop: &Desktop) -> Result<L
 }
 
 fn gate_vmm(
-    program: &Path,
+    programs: &Programs,
     folder: &Folder,
     desktop: &Desktop,
     image: &Image,
@@ -73,10 +75,10 @@ fn gate_vmm(
     let text = serde_json::to_vec_pretty(&machine).map_err(|error| system("writing machine.json", error.into()))?;
     std::fs::write(&path, text).map_err(|error| system(format!("writing {}", path.display()), error))?;
     let mut arguments = vec!["run".to_owned(), "--config".to_owned(), path.display().to_string()];
-    arguments.extend(user::of_vmm());
+    arguments.extend(programs.jail.flags().chain(user::of_vmm()));
     let descriptors: Vec<_> = net.iter().map(AsFd::as_fd).collect();
     let log = fresh_log(&folder.file("vmm.log")).map_err(|error| system("opening vmm.log", error))?;
-    gate(program, &arguments, folder, log, &descriptors)
+    gate(&programs.vmm, &arguments, folder, log, &descriptors)
 }
 
 /// passt, and the end of its socket that is the machine's.
@@ -108,7 +110,7 @@ pub fn start_proxy(
         "--name".to_owned(),
         desktop.name.clone(),
     ];
-    arguments.extend(user::beside(record.vmm.as_ref()));
+    arguments.extend(context.programs.jail.flags().chain(user::beside(record.vmm.as_ref())));
     // a proxy that was killed leaves its socket
     let _ = std::fs::remove_file(folder.run_file("websocket.sock"));
     let log = append_log(&folder.file("proxy.log")).map_err(|error| system("opening proxy.log", error))?;

@@ -51,6 +51,28 @@ pub struct Programs {
     pub proxy: PathBuf,
     /// `passt`, if it is installed.
     pub passt: Option<PathBuf>,
+    /// Where the host lacks a part of their jail.
+    pub jail: Jail,
+}
+
+/// What becomes of machines and proxies where the host lacks a part of their jail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Jail {
+    /// They do not run.
+    Require,
+    /// They run, and warn in their logs.
+    Warn,
+}
+
+impl Jail {
+    /// Flags of the programs.
+    fn flags(self) -> impl Iterator<Item = String> {
+        let mode = match self {
+            Self::Require => "require",
+            Self::Warn => "warn",
+        };
+        ["--jail", mode].into_iter().map(str::to_owned)
+    }
 }
 
 /// How long things may take, and how much.

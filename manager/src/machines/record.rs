@@ -19,6 +19,9 @@ pub struct Record {
     pub proxy: Option<Identity>,
     /// `passt`
     pub passt: Option<Identity>,
+    /// Bytes of the difference that the machine went on from; 0 if it booted, or went on from a whole memory.
+    #[serde(default)]
+    pub difference: u64,
 }
 
 impl Record {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use uuid::Uuid;
-use yunju_protocol::control::{Afterwards, Problem, SnapshotInfo, SnapshotRequest};
+use yunju_protocol::control::{Afterwards, MemoryInfo, Problem, SnapshotInfo, SnapshotRequest};
 
+use super::record::Record;
 use super::{Context, Error};
 use crate::folder::Folder;
 use crate::http;
@@ -17,6 +18,9 @@ use crate::store::{Below, Desktop, Layer, NewSnapshot, Snapshot, Tops};
 
 /// A picture may have this many bytes.
 const PICTURE_LIMIT: usize = 16 << 20;
+
+/// So long a machine may take to say how much memory it has written to.
+const QUESTION: Duration = Duration::from_secs(10);
 
 /// So long a snapshot may take: 64 GiB on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(1800);
@@ -73,16 +77,21 @@ pub async fn live(context: &Context, desktop: &Desktop, purpose: Purpose) -> Res
     }
     // before the machine writes to them: what is not recorded does not outlive a crash
     context.store.put_on_top(desktop.id, &new)?;
-    let intent = intent(desktop, &purpose, false);
+    let intent = intent(desktop, &purpose, false, desktop.base);
     let (partial, info) = ask(context, desktop, &intent, files).await?;
     let partial = finish(partial).await?;
     complete(context, desktop, purpose.listed, &intent, partial, info.differential, tops)
 }
 
-/// Takes a snapshot with which the machine ends.
+/// Takes a snapshot with which the machine ends. Its memory is written whole if a difference would be more than half of
+/// that: what goes on from it begins with an empty difference again.
 pub async fn last(context: &Context, desktop: &Desktop, purpose: Purpose) -> Result<Taken, Error> {
     let tops = context.layers.tops(&context.store, desktop.id)?;
-    let intent = intent(desktop, &purpose, true);
+    let base = match desktop.base {
+        Some(base) if outgrown(context, desktop, base).await? => None,
+        base => base,
+    };
+    let intent = intent(desktop, &purpose, true, base);
     let (partial, info) = ask(context, desktop, &intent, Vec::new()).await?;
     let partial = finish(partial).await?;
     complete(context, desktop, purpose.listed, &intent, partial, info.differential, tops)
@@ -105,8 +114,21 @@ pub fn unheard(context: &Context, desktop: &Desktop) -> Option<Taken> {
     completed.inspect_err(|error| tracing::error!(desktop = %desktop.name, %error, "a snapshot is lost")).ok()
 }
 
-fn intent(desktop: &Desktop, purpose: &Purpose, end: bool) -> Intent {
-    Intent { desktop: desktop.id, kind: purpose.kind, name: purpose.name.clone(), end, base: desktop.base }
+fn intent(desktop: &Desktop, purpose: &Purpose, end: bool, base: Option<Uuid>) -> Intent {
+    Intent { desktop: desktop.id, kind: purpose.kind, name: purpose.name.clone(), end, base }
+}
+
+/// Whether a difference to `base` would be more than half of a whole memory. It has what the machine went on from and what was
+/// written since, which may be the same pages, so the larger of the two counts; a whole one has at least what its base has.
+async fn outgrown(context: &Context, desktop: &Desktop, base: Uuid) -> Result<bool, Error> {
+    let folder = Folder::of(&context.data, desktop.id);
+    let before = Record::load(&folder.run_file("processes.json")).unwrap_or_default().difference;
+    let answer =
+        http::fetch(&folder.run_file("control.sock"), Method::GET, "/machine/memory", 64 << 10, QUESTION).await;
+    let memory = answer.ok().and_then(|(_, text)| serde_json::from_slice::<MemoryInfo>(&text).ok());
+    let since = memory.map_or(0, |memory| memory.private);
+    let whole = context.store.snapshot(base)?.map_or(0, |base| base.bytes);
+    Ok(before.max(since) > whole / 2)
 }
 
 async fn ask(
@@ -120,7 +142,7 @@ async fn ask(
     let begun = context.snapshots.begin(intent, screen.as_deref());
     let (partial, files) = begun.map_err(|error| storage("beginning a snapshot", error))?;
     let afterwards = if intent.end { Afterwards::End } else { Afterwards::Resume };
-    let body = serde_json::to_vec(&SnapshotRequest { afterwards, whole: false });
+    let body = serde_json::to_vec(&SnapshotRequest { afterwards, whole: intent.base.is_none() });
     let body = body.map_err(|error| storage("asking for a snapshot", error.into()))?;
     loop {
         let mut descriptors = vec![clone(&files.state)?, clone(&files.memory)?];
