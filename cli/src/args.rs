@@ -30,9 +30,12 @@ pub struct Cli {
 pub enum Command {
     /// Run the service until Ctrl-C or SIGTERM
     Serve(Serve),
-    /// Add, list and remove users, give them new passwords
+    /// Add, list, change and remove users, give them new passwords
     #[command(subcommand)]
     User(User),
+    /// Give users a role together
+    #[command(subcommand)]
+    Group(Group),
     /// Make a desktop
     #[command(
         after_help = "Examples:\n  yunju create alice --image desktop --start\n  yunju create dev --image desktop --owner alice --memory 2G --cpus 2"
@@ -200,9 +203,12 @@ pub enum User {
     Add {
         /// 1 to 32 of a-z, 0-9 and -
         name: String,
-        /// May do everything
-        #[arg(long)]
+        /// May do everything: the same as --role admin
+        #[arg(long, conflicts_with = "role")]
         admin: bool,
+        /// What they may do: admin, user, developer or auditor
+        #[arg(long, default_value = "user")]
+        role: Role,
         #[command(flatten)]
         listing: Listing,
     },
@@ -215,6 +221,23 @@ pub enum User {
         #[command(flatten)]
         listing: Listing,
     },
+    /// Change what a user may do, or whether they may log in
+    #[command(after_help = "Example:\n  yunju user set bob --role auditor")]
+    Set {
+        /// Who
+        name: String,
+        /// admin, user, developer or auditor
+        #[arg(long)]
+        role: Option<Role>,
+        /// They may no longer log in; what they are logged in with ends
+        #[arg(long, conflicts_with = "enable")]
+        disable: bool,
+        /// They may log in again
+        #[arg(long)]
+        enable: bool,
+        #[command(flatten)]
+        listing: Listing,
+    },
     /// Delete a user who owns no desktop
     Rm {
         /// Who
@@ -222,10 +245,40 @@ pub enum User {
     },
 }
 
-impl User {
-    pub fn role(admin: bool) -> Role {
-        if admin { Role::Admin } else { Role::User }
-    }
+#[derive(Debug, Subcommand)]
+pub enum Group {
+    /// Add a group
+    #[command(after_help = "Example:\n  yunju group add auditors --role auditor")]
+    Add {
+        /// 1 to 32 of a-z, 0-9 and -
+        name: String,
+        /// What its members may do in addition to their own role
+        #[arg(long)]
+        role: Option<Role>,
+    },
+    /// List groups
+    Ls(Listing),
+    /// Put users into a group
+    Join {
+        /// Which
+        group: String,
+        /// Who
+        #[arg(required = true)]
+        users: Vec<String>,
+    },
+    /// Take users out of a group
+    Leave {
+        /// Which
+        group: String,
+        /// Who
+        #[arg(required = true)]
+        users: Vec<String>,
+    },
+    /// Delete a group; its members stay
+    Rm {
+        /// Which
+        name: String,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -47,6 +47,16 @@ impl Client {
         parse(self.exchange(Method::POST, path, serde_json::to_vec(body)?.into()).await?)
     }
 
+    /// `PATCH path` with a body.
+    pub async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        parse(self.exchange(Method::PATCH, path, serde_json::to_vec(body)?.into()).await?)
+    }
+
+    /// `PUT path`
+    pub async fn put<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        parse(self.exchange(Method::PUT, path, Bytes::new()).await?)
+    }
+
     /// `POST path` without a body either way.
     pub async fn command(&self, path: &str) -> Result<()> {
         self.exchange(Method::POST, path, Bytes::new()).await.map(drop)

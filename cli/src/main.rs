@@ -64,6 +64,7 @@ async fn talk(data: PathBuf, command: Command) -> Result<()> {
     match command {
         Command::Serve(arguments) => serve::run(data, arguments).await,
         Command::User(arguments) => users::run(&client, arguments).await,
+        Command::Group(arguments) => users::group(&client, arguments).await,
         Command::Create(arguments) => desktops::create(&client, arguments).await,
         Command::Start(arguments) => desktops::start(&client, arguments).await,
         Command::Stop(arguments) => desktops::stop(&client, arguments).await,

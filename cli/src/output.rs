@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use yunju_manager::model::{Desktop, Image, Snapshot, State, User};
+use yunju_manager::model::{Desktop, Group, Image, Snapshot, State, User};
 use yunju_protocol::machine::ByteSize;
 
 use crate::args::Format;
@@ -116,8 +116,21 @@ impl Row for User {
     const COLUMNS: &'static [&'static str] = &["NAME", "ROLE", "NOTE"];
 
     fn cells(&self) -> Vec<String> {
-        let note = if self.must_change_password { "has not chosen a password yet" } else { "" };
+        let note = match (self.disabled, self.must_change_password) {
+            (true, _) => "may not log in",
+            (false, true) => "has not chosen a password yet",
+            (false, false) => "",
+        };
         vec![self.name.clone(), self.role.to_string(), note.to_owned()]
+    }
+}
+
+impl Row for Group {
+    const COLUMNS: &'static [&'static str] = &["NAME", "ROLE", "MEMBERS"];
+
+    fn cells(&self) -> Vec<String> {
+        let role = self.role.map_or_else(|| "-".to_owned(), |role| role.to_string());
+        vec![self.name.clone(), role, self.members.join(", ")]
     }
 }
 

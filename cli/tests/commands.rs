@@ -106,6 +106,27 @@ fn failures_are_one_line_with_a_documented_code() {
 }
 
 #[test]
+fn roles_are_given_to_users_and_groups() {
+    let service = with_users();
+    service.ok(&["user", "add", "carol", "--role", "auditor"]);
+    service.ok(&["group", "add", "staff", "--role", "developer"]);
+    service.ok(&["group", "join", "staff", "bob", "carol"]);
+    service.ok(&["group", "leave", "staff", "carol"]);
+    assert_eq!(service.ok(&["group", "ls"]), "NAME   ROLE       MEMBERS\nstaff  developer  bob\n");
+    assert_eq!(
+        service.ok(&["user", "set", "bob", "--role", "admin", "--disable"]),
+        "name  bob\nrole  admin\nnote  may not log in\n"
+    );
+    assert_eq!(service.json(&["user", "set", "bob", "--enable"])["disabled"], false);
+    assert_eq!(service.json(&["user", "ls"])[2]["role"], "auditor");
+    assert_eq!(service.yunju(&["group", "join", "none", "bob"]).code, 6);
+    service.ok(&["group", "rm", "staff"]);
+    assert_eq!(service.ok(&["group", "ls"]), "NAME  ROLE  MEMBERS\n");
+    let said = service.yunju(&["user", "add", "dora", "--role", "boss"]);
+    assert!(said.code == 2 && said.err.contains("`boss` is no role"), "{said:?}");
+}
+
+#[test]
 fn without_a_service_the_code_is_3_and_a_hint_says_how_to_start_it() {
     let said = service().yunju(&["ls"]);
     assert_eq!(said.code, 3);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::Response;
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use tokio::io::copy_bidirectional_with_sizes;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use uuid::Uuid;
 
-use crate::api::access::Caller;
+use crate::api::access::{Caller, Found, Via};
 use crate::api::problem::Refusal;
 use crate::folder::Folder;
 use crate::http;
@@ -48,10 +48,10 @@ const PROXY_LIMIT: Duration = Duration::from_secs(5);
 pub async fn websocket(
     State(service): State<Arc<Service>>,
     caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<Desktop>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let desktop = opening(&service, &caller, &desktop, &request)?;
+    for_websocket(&request)?;
     if service.machines.state(desktop.id) == model::State::Stopped {
         return Err(Refusal::conflict(format!("`{}` does not run: start it first", desktop.name)));
     }
@@ -65,31 +65,31 @@ pub async fn websocket(
 pub async fn audio(
     State(service): State<Arc<Service>>,
     caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<Desktop>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    beside(&service, &caller, &desktop, "/audio", request).await
+    beside(&service, &caller, desktop, "/audio", request).await
 }
 
 /// `GET /desktops/{desktop}/ws/io`: what a browser and the guest tell each other beside RFB.
 pub async fn io(
     State(service): State<Arc<Service>>,
     caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<Desktop>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    beside(&service, &caller, &desktop, "/io", request).await
+    beside(&service, &caller, desktop, "/io", request).await
 }
 
 /// A stream beside the screen's: it neither wakes a desktop nor keeps it awake.
 async fn beside(
     service: &Service,
     caller: &Caller,
-    desktop: &str,
+    desktop: Desktop,
     path: &'static str,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let desktop = opening(service, caller, desktop, &request)?;
+    for_websocket(&request)?;
     if service.machines.state(desktop.id) != model::State::Running {
         return Err(Refusal::conflict(format!("`{}` does not run: open its screen first", desktop.name)));
     }
@@ -97,14 +97,12 @@ async fn beside(
     splice(service, desktop.id, path, request, (grant, None)).await
 }
 
-/// The desktop that a caller may open a websocket to.
-fn opening(service: &Service, caller: &Caller, desktop: &str, request: &Request) -> Result<Desktop, Refusal> {
-    let desktop = caller.desktop(service, desktop)?;
+fn for_websocket(request: &Request) -> Result<(), Refusal> {
     let asked = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
-    if !asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
-        return Err(Refusal::invalid("this address is for a websocket"));
+    if asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
+        return Ok(());
     }
-    Ok(desktop)
+    Err(Refusal::invalid("this address is for a websocket"))
 }
 
 /// Joins the browser's websocket with one of the proxy's for as long as the grant lasts.
@@ -179,9 +177,9 @@ pub struct Grant {
 impl Grant {
     /// Begins before the stream, so that nothing is missed.
     pub fn new(service: &Service, caller: &Caller, desktop: Uuid) -> Self {
-        let session = match caller {
-            Caller::Local => None,
-            Caller::Session(session) => Some((session.token_hash.clone(), session.user.id, session.expires)),
+        let session = match caller.via() {
+            Via::Local => None,
+            Via::Session(session) => Some((session.token_hash.clone(), session.user.id, session.expires)),
         };
         Self { desktop, session, revoked: service.revoked.subscribe() }
     }

@@ -1,5 +1,7 @@
 //! The bodies of the HTTP API, for those who answer and those who ask.
 
+mod accounts;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,99 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use yunju_protocol::machine::ByteSize;
 
-/// What a user may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Everything.
-    Admin,
-    /// Their own desktops.
-    User,
-}
-
-impl Role {
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::User => "user",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Role {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let role = [Self::Admin, Self::User].into_iter().find(|role| role.as_str() == text);
-        role.ok_or_else(|| format!("`{text}` is no role: write admin or user"))
-    }
-}
-
-/// A user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct User {
-    /// What they log in with.
-    pub name: String,
-    /// What they may do.
-    pub role: Role,
-    /// They have yet to choose a password of their own.
-    pub must_change_password: bool,
-    /// When they were added.
-    pub created: Timestamp,
-}
-
-/// `POST /v1/users`
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewUser {
-    /// What they log in with.
-    pub name: String,
-    /// What they may do.
-    #[serde(default = "plain_user")]
-    pub role: Role,
-}
-
-fn plain_user() -> Role {
-    Role::User
-}
-
-/// A password that works until its user has logged in and chosen another.
-#[derive(Serialize, Deserialize)]
-pub struct OneTimePassword {
-    /// Whose.
-    pub name: String,
-    /// What they may do.
-    pub role: Role,
-    /// Shown once, stored nowhere.
-    pub password: String,
-}
-
-/// `POST /v1/session`
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Login {
-    /// The user's name.
-    pub name: String,
-    /// Their password.
-    pub password: String,
-}
-
-/// `POST /v1/session/password`
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PasswordChange {
-    /// The password until now.
-    pub current: String,
-    /// The one from now on, at least 8 characters.
-    pub new: String,
-}
+pub use accounts::*;
 
 /// Whether a desktop's machine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, broadcast};
 use uuid::Uuid;
 
 use crate::api::problem::Refusal;
-use crate::auth::{self, Brake};
+use crate::auth::{self, brake::Brake};
 use crate::folder::Folder;
 use crate::images::{self, Image};
 use crate::machines::Machines;

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::get;
 use rust_embed::{EmbeddedFile, RustEmbed};
 use tower_http::compression::CompressionLayer;
 
 use crate::api::access::Caller;
 use crate::api::problem::Refusal;
+use crate::api::routes::{self, Route};
+use crate::auth::authorize::Action;
 use crate::service::Service;
 
 #[derive(RustEmbed)]
@@ -28,14 +29,19 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
     connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Pages and assets.
-pub fn router() -> Router<Arc<Service>> {
-    Router::new()
-        .route("/", get(desktops))
-        .route("/login", get(login))
-        .route("/desktops/{desktop}", get(desktop))
-        .route("/assets/{*path}", get(asset))
-        .route("/assets/novnc/{*path}", get(novnc))
-        .layer(CompressionLayer::new())
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/", Action::Look, "The desktops", desktops),
+        Route::get("/login", Action::Look, "Logging in", login),
+        Route::get("/desktops/{desktop}", Action::Look, "A desktop's screen", desktop),
+        Route::get("/assets/{*path}", Action::Look, "What pages are made of", asset),
+        Route::get("/assets/novnc/{*path}", Action::Look, "noVNC", novnc),
+    ]
+}
+
+/// Pages and assets, compressed.
+pub fn router(service: &Arc<Service>) -> Router<Arc<Service>> {
+    routes::router(service, routes()).layer(CompressionLayer::new())
 }
 
 /// On every answer: what a browser may do with it.
@@ -59,20 +65,20 @@ async fn login(request: Request) -> Response {
     page("login.html", &request)
 }
 
-async fn desktops(State(service): State<Arc<Service>>, request: Request) -> Response {
-    for_users(&service, "desktops.html", request)
+async fn desktops(request: Request) -> Response {
+    for_users("desktops.html", request)
 }
 
-async fn desktop(State(service): State<Arc<Service>>, Path(_): Path<String>, request: Request) -> Response {
+async fn desktop(request: Request) -> Response {
     // whether the desktop exists and is theirs is for the API to say
-    for_users(&service, "desktop.html", request)
+    for_users("desktop.html", request)
 }
 
 /// A page for who is logged in; others log in first.
-fn for_users(service: &Service, name: &str, request: Request) -> Response {
+fn for_users(name: &str, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let known =
-        Caller::identify(&parts, service).is_ok_and(|caller| caller.user().is_none_or(|user| !user.must_change));
+    let chosen = |caller: &Caller| caller.user().is_none_or(|user| !user.must_change);
+    let known = parts.extensions.get::<Caller>().is_some_and(chosen);
     if known { page(name, &Request::from_parts(parts, body)) } else { Redirect::to("/login").into_response() }
 }
 

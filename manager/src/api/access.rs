@@ -2,13 +2,14 @@
 //!
 //! A request comes from a browser over TCP, where a session cookie says who it is and `Origin` that one
 //! of our pages sent it; or from a process on this host through the service's Unix socket, where the
-//! kernel says that it is the same user or root: that caller is an admin.
+//! kernel says that it is the same user or root: that caller may do everything. What the others may is for
+//! [`crate::auth::authorize`] to say, which [`permit`] asks before each handler.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
@@ -19,9 +20,9 @@ use uuid::Uuid;
 
 use super::problem::Refusal;
 use crate::auth;
-use crate::model::Role;
+use crate::auth::authorize::{Action, Actor, Denial, Resource, authorize};
 use crate::service::Service;
-use crate::store::{Desktop, Session, User};
+use crate::store::{Session, User};
 
 /// The session cookie's name.
 pub const COOKIE: &str = "yunju_session";
@@ -50,83 +51,163 @@ impl Connected<IncomingStream<'_, TcpListener>> for Peer {
 
 /// Somebody who is known.
 #[derive(Debug, Clone)]
-pub enum Caller {
-    /// A process of the service's own user, or of root.
+pub struct Caller {
+    via: Via,
+    actor: Actor,
+}
+
+/// How it is known who they are.
+#[derive(Debug, Clone)]
+pub enum Via {
+    /// The kernel says so.
     Local,
-    /// A user in a browser.
+    /// By the session of a browser.
     Session(Session),
 }
 
 impl Caller {
-    /// May do everything?
-    pub fn is_admin(&self) -> bool {
-        match self {
-            Self::Local => true,
-            Self::Session(session) => session.user.role == Role::Admin,
+    /// A process of the service's own user, or of root.
+    pub const LOCAL: Self = Self { via: Via::Local, actor: Actor::Local };
+
+    fn session(session: Session, service: &Service) -> Result<Self, Refusal> {
+        let user = &session.user;
+        let roles = service.store.roles(user)?;
+        let actor = Actor::User { id: user.id, roles, must_change: user.must_change, scopes: None };
+        Ok(Self { via: Via::Session(session), actor })
+    }
+
+    /// Who asks, if anybody says so.
+    pub fn identify(parts: &Parts, service: &Service) -> Result<Option<Self>, Refusal> {
+        match peer(parts)? {
+            Peer::Local(Some(uid)) if uid == 0 || uid == rustix::process::geteuid().as_raw() => Ok(Some(Self::LOCAL)),
+            Peer::Local(_) => Err(Refusal::forbidden("this socket is for the service's own user and root")),
+            Peer::Remote(_) => {
+                let Some(token) = cookie(&parts.headers) else { return Ok(None) };
+                let session = service.store.session(&auth::token_hash(token))?;
+                session.map(|session| Self::session(session, service)).transpose()
+            }
         }
+    }
+
+    /// How it is known who they are.
+    pub fn via(&self) -> &Via {
+        &self.via
+    }
+
+    /// Who acts.
+    pub fn actor(&self) -> &Actor {
+        &self.actor
     }
 
     /// The user, unless it is a local process.
     pub fn user(&self) -> Option<&User> {
-        match self {
-            Self::Local => None,
-            Self::Session(session) => Some(&session.user),
+        match &self.via {
+            Via::Local => None,
+            Via::Session(session) => Some(&session.user),
         }
+    }
+
+    /// Whether the caller may do something.
+    pub fn may(&self, action: Action, resource: Resource) -> Result<(), Denial> {
+        authorize(&self.actor, action, resource)
     }
 
     /// Whose desktops the caller sees; `None` is everybody's.
     pub fn sees(&self) -> Option<Uuid> {
-        if self.is_admin() { None } else { self.user().map(|user| user.id) }
-    }
-
-    /// The desktop called or numbered `reference`, if the caller may have it. Those of others look like none.
-    pub fn desktop(&self, service: &Service, reference: &str) -> Result<Desktop, Refusal> {
-        let found = match Uuid::parse_str(reference) {
-            Ok(id) => service.store.desktop(id)?,
-            Err(_) => service.store.desktop_named(reference)?,
-        };
-        found
-            .filter(|desktop| !desktop.owner_id.is_nil())
-            .filter(|desktop| self.sees().is_none_or(|user| user == desktop.owner_id))
-            .ok_or_else(|| Refusal::not_found("desktop", reference))
-    }
-
-    /// Who asks, even if they have yet to choose a password.
-    pub fn identify(parts: &Parts, service: &Service) -> Result<Self, Refusal> {
-        match peer(parts)? {
-            Peer::Local(Some(uid)) if uid == 0 || uid == rustix::process::geteuid().as_raw() => Ok(Self::Local),
-            Peer::Local(_) => Err(Refusal::forbidden("this socket is for the service's own user and root")),
-            Peer::Remote(_) => {
-                let token = cookie(&parts.headers).ok_or_else(Refusal::login_needed)?;
-                let session = service.store.session(&auth::token_hash(token))?;
-                session.map(Self::Session).ok_or_else(Refusal::login_needed)
-            }
-        }
+        let somebody = Resource::Of(Uuid::nil()); // nobody has this id
+        let all = self.may(Action::SeeDesktop, somebody).is_ok();
+        self.user().filter(|_| !all).map(|user| user.id)
     }
 }
 
-impl FromRequestParts<Arc<Service>> for Caller {
+/// Before each handler: who asks, what they ask about, and whether they may. What was found is handed on.
+pub async fn permit(
+    State((service, action)): State<(Arc<Service>, Action)>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let (mut parts, body) = request.into_parts();
+    let caller = Caller::identify(&parts, &service)?;
+    let nobody = Actor::Nobody;
+    let actor = caller.as_ref().map_or(&nobody, Caller::actor);
+    // who is not known learns nothing by how long it takes to find something
+    authorize(actor, action, Resource::Service).map_err(|denial| Refusal::denied(denial, "page", ""))?;
+    let resource = find(&service, &mut parts, action).await?;
+    if let Some((kind, name, resource)) = resource {
+        authorize(actor, action, resource).map_err(|denial| Refusal::denied(denial, kind, &name))?;
+    }
+    if let Some(caller) = caller {
+        parts.extensions.insert(caller);
+    }
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+/// What the path names: its kind, its name, and whose it is. The thing itself goes into the extensions.
+async fn find(
+    service: &Arc<Service>,
+    parts: &mut Parts,
+    action: Action,
+) -> Result<Option<(&'static str, String, Resource)>, Refusal> {
+    if matches!(action, Action::Look | Action::Enter) {
+        return Ok(None);
+    }
+    let named = RawPathParams::from_request_parts(parts, service).await;
+    let named = named.map_err(|rejection| Refusal::invalid(rejection.body_text()))?;
+    let Some((kind, name)) = named.iter().next().map(|(kind, name)| (kind.to_owned(), name.to_owned())) else {
+        return Ok(None);
+    };
+    let of = |owner: Option<Uuid>| owner.map_or(Resource::Missing, Resource::Of);
+    Ok(match kind.as_str() {
+        "desktop" => {
+            let found = match Uuid::parse_str(&name) {
+                Ok(id) => service.store.desktop(id)?,
+                Err(_) => service.store.desktop_named(&name)?,
+            };
+            let found = found.filter(|desktop| !desktop.owner_id.is_nil());
+            Some(("desktop", name, of(keep(parts, found, |desktop| desktop.owner_id))))
+        }
+        "user" => {
+            let found = service.store.user_named(&name)?;
+            Some(("user", name, of(keep(parts, found, |user| user.id))))
+        }
+        "group" => {
+            let found = service.store.group_named(&name)?;
+            let there = keep(parts, found, |_| ()).map_or(Resource::Missing, |()| Resource::Service);
+            Some(("group", name, there))
+        }
+        _ => None,
+    })
+}
+
+fn keep<T: Clone + Send + Sync + 'static, O>(
+    parts: &mut Parts,
+    found: Option<T>,
+    owner: impl Fn(&T) -> O,
+) -> Option<O> {
+    let found = found?;
+    let owner = owner(&found);
+    parts.extensions.insert(found);
+    Some(owner)
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Refusal> {
-        let caller = Self::identify(parts, service)?;
-        match caller.user() {
-            Some(user) if user.must_change => Err(Refusal::password_change_needed()),
-            _ => Ok(caller),
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(Refusal::login_needed)
     }
 }
 
-/// A caller who may do everything.
+/// What the path names, which the caller may do this with.
 #[derive(Debug)]
-pub struct Admin;
+pub struct Found<T>(pub T);
 
-impl FromRequestParts<Arc<Service>> for Admin {
+impl<T: Clone + Send + Sync + 'static, S: Sync> FromRequestParts<S> for Found<T> {
     type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Refusal> {
-        let caller = Caller::from_request_parts(parts, service).await?;
-        if caller.is_admin() { Ok(Self) } else { Err(Refusal::forbidden("only an admin may do this")) }
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let found = parts.extensions.get::<T>().cloned();
+        found.map(Self).ok_or_else(|| Refusal::internal("a route without the thing that it is about"))
     }
 }
 
@@ -134,13 +215,13 @@ impl FromRequestParts<Arc<Service>> for Admin {
 #[derive(Debug)]
 pub struct LoggedIn(pub Session);
 
-impl FromRequestParts<Arc<Service>> for LoggedIn {
+impl<S: Sync> FromRequestParts<S> for LoggedIn {
     type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Refusal> {
-        match Caller::identify(parts, service)? {
-            Caller::Session(session) => Ok(Self(session)),
-            Caller::Local => Err(Refusal::invalid("a local caller has no session")),
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        match Caller::from_request_parts(parts, state).await?.via {
+            Via::Session(session) => Ok(Self(session)),
+            Via::Local => Err(Refusal::invalid("a local caller has no session")),
         }
     }
 }

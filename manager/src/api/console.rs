@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{self, Path, Request};
+use axum::extract::{self, Request};
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
@@ -13,12 +13,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Query;
-use super::access::Caller;
+use super::access::{Caller, Found};
 use super::problem::Refusal;
 use crate::edge::Grant;
 use crate::machines::Console;
 use crate::model::State;
 use crate::service::Service;
+use crate::store;
 
 /// What the `Upgrade` header asks for.
 pub const PROTOCOL: &str = "yunju-console";
@@ -35,11 +36,10 @@ pub struct ConsoleQuery {
 pub async fn attach(
     extract::State(service): extract::State<Arc<Service>>,
     caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<store::Desktop>,
     Query(query): Query<ConsoleQuery>,
     mut request: Request,
 ) -> Result<Response, Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     let asked = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
     if !asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case(PROTOCOL)) {
         return Err(Refusal::invalid(format!("ask for an upgrade to {PROTOCOL}")));

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{self, Path};
+use axum::extract;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use uuid::Uuid;
 
-use super::access::Caller;
+use super::access::{Caller, Found};
 use super::problem::Refusal;
 use super::{Body, Query};
+use crate::auth::authorize::{Action, Resource};
 use crate::folder::Folder;
 use crate::http;
 use crate::model::{Desktop, NewDesktop, State, Stop};
@@ -34,10 +36,8 @@ pub async fn list(extract::State(service): Shared, caller: Caller) -> Result<Jso
 
 pub async fn show(
     extract::State(service): Shared,
-    caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<store::Desktop>,
 ) -> Result<Json<Desktop>, Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     Ok(Json(service.show(desktop)))
 }
 
@@ -62,29 +62,30 @@ pub async fn create(
 
 /// Whose the new desktop shall be, and whether the caller may say so.
 fn owner(service: &Service, caller: &Caller, new: &NewDesktop) -> Result<store::User, Refusal> {
-    if !caller.is_admin() && (new.memory.is_some() || new.cpus.is_some()) {
-        return Err(Refusal::forbidden("only an admin chooses memory and processors"));
-    }
-    match (&new.owner, caller.user()) {
-        (None, Some(user)) => Ok(user.clone()),
-        (Some(owner), Some(user)) if *owner == user.name => Ok(user.clone()),
-        (Some(owner), _) if caller.is_admin() => {
-            service.store.user_named(owner)?.ok_or_else(|| Refusal::not_found("user", owner))
-        }
-        (Some(_), _) => Err(Refusal::forbidden("only an admin makes desktops for others")),
+    let denied = |denial| Refusal::denied(denial, "user", new.owner.as_deref().unwrap_or_default());
+    let own = caller.user().filter(|user| new.owner.as_ref().is_none_or(|owner| *owner == user.name));
+    let owner = match (own, &new.owner) {
+        (Some(user), _) => Some(user.clone()),
+        (None, Some(owner)) => service.store.user_named(owner)?,
         // on the host `yunju create alice` is meant for alice
-        (None, None) => service.store.user_named(&new.name)?.ok_or_else(|| {
-            Refusal::invalid(format!("no user is called `{}`: say with --owner whose the desktop is", new.name))
-        }),
+        (None, None) => service.store.user_named(&new.name)?,
+    };
+    // who may not make desktops for others learns nothing of which users there are
+    let id = owner.as_ref().map_or_else(Uuid::nil, |owner| owner.id);
+    caller.may(Action::Make, Resource::Of(id)).map_err(denied)?;
+    if new.memory.is_some() || new.cpus.is_some() {
+        caller.may(Action::ChooseSize, Resource::Service).map_err(denied)?;
     }
+    owner.ok_or_else(|| match &new.owner {
+        Some(owner) => Refusal::not_found("user", owner),
+        None => Refusal::invalid(format!("no user is called `{}`: say with --owner whose the desktop is", new.name)),
+    })
 }
 
 pub async fn remove(
     extract::State(service): Shared,
-    caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<store::Desktop>,
 ) -> Result<StatusCode, Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     let removed = tokio::spawn(async move { service.delete_desktop(&desktop).await });
     removed.await.map_err(|panic| Refusal::internal(panic.to_string()))??;
     Ok(StatusCode::NO_CONTENT)
@@ -101,37 +102,31 @@ pub struct StartQuery {
 
 pub async fn start(
     extract::State(service): Shared,
-    caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<store::Desktop>,
     Query(query): Query<StartQuery>,
 ) -> Result<(StatusCode, Json<Desktop>), Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     if query.cold {
         service.machines.start_cold(desktop.id).await?;
     } else {
         service.machines.start(desktop.id).await?;
     }
-    accepted(&service, &caller, &desktop)
+    accepted(&service, desktop.id)
 }
 
 pub async fn stop(
     extract::State(service): Shared,
-    caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<store::Desktop>,
     Body(stop): Body<Stop>,
 ) -> Result<(StatusCode, Json<Desktop>), Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     service.machines.stop(desktop.id, stop.force, patience(&stop))?;
-    accepted(&service, &caller, &desktop)
+    accepted(&service, desktop.id)
 }
 
 pub async fn restart(
     extract::State(service): Shared,
-    caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<store::Desktop>,
     Body(stop): Body<Stop>,
 ) -> Result<(StatusCode, Json<Desktop>), Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     service.machines.stop(desktop.id, stop.force, patience(&stop))?;
     let (work, id) = (service.clone(), desktop.id);
     tokio::spawn(async move {
@@ -140,28 +135,23 @@ pub async fn restart(
             tracing::warn!(desktop = %id, %error, "not restarted");
         }
     });
-    accepted(&service, &caller, &desktop)
+    accepted(&service, desktop.id)
 }
 
 fn patience(stop: &Stop) -> Option<Duration> {
     stop.timeout.map(|seconds| Duration::from_secs(seconds.min(3600).into()))
 }
 
-pub fn accepted(
-    service: &Service,
-    caller: &Caller,
-    desktop: &store::Desktop,
-) -> Result<(StatusCode, Json<Desktop>), Refusal> {
-    let desktop = caller.desktop(service, &desktop.id.to_string())?;
-    Ok((StatusCode::ACCEPTED, Json(service.show(desktop))))
+/// 202, and the desktop as it is now.
+pub fn accepted(service: &Service, desktop: Uuid) -> Result<(StatusCode, Json<Desktop>), Refusal> {
+    let now = service.store.desktop(desktop)?.ok_or_else(|| Refusal::not_found("desktop", &desktop.to_string()))?;
+    Ok((StatusCode::ACCEPTED, Json(service.show(now))))
 }
 
 pub async fn screenshot(
     extract::State(service): Shared,
-    caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<store::Desktop>,
 ) -> Result<Response, Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     match service.machines.state(desktop.id) {
         State::Running | State::Stopping | State::Suspending => {}
         State::Suspended => {
@@ -221,11 +211,9 @@ impl LogSource {
 
 pub async fn logs(
     extract::State(service): Shared,
-    caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<store::Desktop>,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     let path = Folder::of(&service.data, desktop.id).file(query.source.file());
     let read = tokio::task::spawn_blocking(move || piece(&path, query.offset)).await;
     let read = read.map_err(|panic| Refusal::internal(panic.to_string()))?;

@@ -5,6 +5,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::auth::authorize::Denial;
 use crate::model::Problem;
 use crate::{folder, http, images, machines, names, store};
 
@@ -46,6 +47,16 @@ impl Refusal {
     pub fn not_found(what: &str, name: &str) -> Self {
         let name: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {what} called `{name}`"))
+    }
+
+    /// What [`crate::auth::authorize`] says, of this kind of thing with this name.
+    pub fn denied(denial: Denial, kind: &str, name: &str) -> Self {
+        match denial {
+            Denial::Unknown => Self::login_needed(),
+            Denial::PasswordChange => Self::password_change_needed(),
+            Denial::Forbidden(why) => Self::forbidden(why),
+            Denial::Hidden => Self::not_found(kind, name),
+        }
     }
 
     /// 409: not in this state.

@@ -16,8 +16,8 @@ use crate::auth::{self, PASSWORD_LENGTH};
 use crate::model::{Login, PasswordChange, User};
 use crate::service::{Revoked, Service};
 
-pub async fn show(LoggedIn(session): LoggedIn) -> Json<User> {
-    Json(shown(session.user))
+pub async fn show(State(service): State<Arc<Service>>, LoggedIn(session): LoggedIn) -> Result<Json<User>, Refusal> {
+    shown(&service, session.user).map(Json)
 }
 
 pub async fn login(
@@ -38,7 +38,7 @@ pub async fn login(
     let user = service.store.user_named(&login.name)?;
     let hash = user.as_ref().map(|user| user.password_hash.clone());
     let right = service.verify_password(login.password, hash).await;
-    let Some(user) = user.filter(|_| right) else {
+    let Some(user) = user.filter(|user| right && !user.disabled) else {
         service.brake.failed(&login.name, address);
         tracing::warn!(%address, "failed login");
         return Err(Refusal::forbidden("the name or the password is wrong"));
@@ -48,7 +48,7 @@ pub async fn login(
     service.store.add_session(user.id, &auth::token_hash(&token), auth::SESSION_SECONDS)?;
     tracing::info!(user = %user.name, %address, "logged in");
     let cookie = format!("{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}", auth::SESSION_SECONDS);
-    Ok(([(header::SET_COOKIE, cookie)], Json(shown(user))).into_response())
+    Ok(([(header::SET_COOKIE, cookie)], Json(shown(&service, user)?)).into_response())
 }
 
 pub async fn logout(State(service): State<Arc<Service>>, LoggedIn(session): LoggedIn) -> Result<Response, Refusal> {

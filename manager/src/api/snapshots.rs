@@ -8,11 +8,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::Body;
-use super::access::Caller;
+use super::access::{Caller, Found};
 use super::desktops::accepted;
 use super::problem::Refusal;
 use crate::model::{self, Desktop, Fork, NewSnapshot, SnapshotKind, State};
 use crate::service::Service;
+use crate::store;
 
 type Shared = extract::State<Arc<Service>>;
 
@@ -25,10 +26,8 @@ async fn finished<T: Send + 'static>(
 
 pub async fn suspend(
     extract::State(service): Shared,
-    caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<store::Desktop>,
 ) -> Result<Json<Desktop>, Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     finished(async move {
         service.suspend(&desktop).await?;
         Ok(Json(service.show(desktop)))
@@ -38,15 +37,13 @@ pub async fn suspend(
 
 pub async fn resume(
     extract::State(service): Shared,
-    caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<store::Desktop>,
 ) -> Result<(StatusCode, Json<Desktop>), Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     if service.machines.state(desktop.id) == State::Stopped {
         return Err(Refusal::conflict(format!("`{}` is not suspended but stopped: start it", desktop.name)));
     }
     service.machines.start(desktop.id).await?;
-    accepted(&service, &caller, &desktop)
+    accepted(&service, desktop.id)
 }
 
 pub async fn list_all(extract::State(service): Shared, caller: Caller) -> Result<Json<Vec<model::Snapshot>>, Refusal> {
@@ -60,21 +57,17 @@ pub async fn list_all(extract::State(service): Shared, caller: Caller) -> Result
 
 pub async fn list(
     extract::State(service): Shared,
-    caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<store::Desktop>,
 ) -> Result<Json<Vec<model::Snapshot>>, Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     let snapshots = service.store.snapshots(desktop.id)?;
     Ok(Json(snapshots.into_iter().map(|snapshot| Service::show_snapshot(&desktop.name, snapshot)).collect()))
 }
 
 pub async fn create(
     extract::State(service): Shared,
-    caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<store::Desktop>,
     Body(new): Body<NewSnapshot>,
 ) -> Result<(StatusCode, Json<model::Snapshot>), Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     finished(async move {
         let taken = service.take_snapshot(&desktop, SnapshotKind::Manual, &new.name).await?;
         Ok((StatusCode::CREATED, Json(Service::show_snapshot(&desktop.name, taken))))
@@ -84,10 +77,9 @@ pub async fn create(
 
 pub async fn remove(
     extract::State(service): Shared,
-    caller: Caller,
-    Path((desktop, snapshot)): Path<(String, String)>,
+    Found(desktop): Found<store::Desktop>,
+    Path((_, snapshot)): Path<(String, String)>,
 ) -> Result<StatusCode, Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     let snapshot = service.snapshot_of(&desktop, &snapshot)?;
     service.remove_snapshot(&snapshot)?;
     Ok(StatusCode::NO_CONTENT)
@@ -95,34 +87,29 @@ pub async fn remove(
 
 pub async fn restore(
     extract::State(service): Shared,
-    caller: Caller,
-    Path((desktop, snapshot)): Path<(String, String)>,
+    Found(desktop): Found<store::Desktop>,
+    Path((_, snapshot)): Path<(String, String)>,
 ) -> Result<(StatusCode, Json<Desktop>), Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     let snapshot = service.snapshot_of(&desktop, &snapshot)?;
     let (work, target) = (service.clone(), desktop.clone());
     finished(async move { work.restore(&target, &snapshot).await }).await?;
-    accepted(&service, &caller, &desktop)
+    accepted(&service, desktop.id)
 }
 
 pub async fn undo(
     extract::State(service): Shared,
-    caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<store::Desktop>,
 ) -> Result<(StatusCode, Json<Desktop>), Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     let (work, target) = (service.clone(), desktop.clone());
     finished(async move { work.undo(&target).await }).await?;
-    accepted(&service, &caller, &desktop)
+    accepted(&service, desktop.id)
 }
 
 pub async fn fork(
     extract::State(service): Shared,
-    caller: Caller,
-    Path(desktop): Path<String>,
+    Found(desktop): Found<store::Desktop>,
     Body(fork): Body<Fork>,
 ) -> Result<(StatusCode, Json<Vec<Desktop>>), Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     let from = fork.snapshot.as_deref().map(|name| service.snapshot_of(&desktop, name)).transpose()?;
     finished(async move {
         let made = service.fork(&desktop, &fork.names, from.as_ref()).await?;
@@ -137,10 +124,9 @@ pub async fn fork(
 
 pub async fn screen(
     extract::State(service): Shared,
-    caller: Caller,
-    Path((desktop, snapshot)): Path<(String, String)>,
+    Found(desktop): Found<store::Desktop>,
+    Path((_, snapshot)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let desktop = caller.desktop(&service, &desktop)?;
     let snapshot = service.snapshot_of(&desktop, &snapshot)?;
     picture(&service, snapshot.id)
         .await?

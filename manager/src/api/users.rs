@@ -1,4 +1,4 @@
-//! Users, for admins.
+//! Users and groups, for admins.
 
 use std::sync::Arc;
 
@@ -7,24 +7,39 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
 use super::Body;
-use super::access::Admin;
+use super::access::Found;
 use super::problem::Refusal;
-use crate::model::{NewUser, OneTimePassword, User};
+use crate::model::{Group, NewGroup, NewUser, OneTimePassword, User, UserChange};
 use crate::service::{Revoked, Service};
 use crate::{auth, names, store};
 
+type Shared = State<Arc<Service>>;
+
 /// A user without their secrets.
-pub fn shown(user: store::User) -> User {
-    User { name: user.name, role: user.role, must_change_password: user.must_change, created: user.created }
+pub fn shown(service: &Service, user: store::User) -> Result<User, Refusal> {
+    let groups = service.store.groups_of(user.id)?;
+    Ok(User {
+        name: user.name,
+        role: user.role,
+        groups: groups.into_iter().map(|group| group.name).collect(),
+        must_change_password: user.must_change,
+        disabled: user.disabled,
+        second_factor: user.second_factor,
+        created: user.created,
+    })
 }
 
-pub async fn list(State(service): State<Arc<Service>>, _: Admin) -> Result<Json<Vec<User>>, Refusal> {
-    Ok(Json(service.store.users()?.into_iter().map(shown).collect()))
+pub async fn list(State(service): Shared) -> Result<Json<Vec<User>>, Refusal> {
+    let users = service.store.users()?;
+    users.into_iter().map(|user| shown(&service, user)).collect::<Result<_, _>>().map(Json)
+}
+
+pub async fn show(State(service): Shared, Found(user): Found<store::User>) -> Result<Json<User>, Refusal> {
+    shown(&service, user).map(Json)
 }
 
 pub async fn add(
-    State(service): State<Arc<Service>>,
-    _: Admin,
+    State(service): Shared,
     Body(new): Body<NewUser>,
 ) -> Result<(StatusCode, Json<OneTimePassword>), Refusal> {
     names::check("user", &new.name)?;
@@ -35,12 +50,26 @@ pub async fn add(
     Ok((StatusCode::CREATED, Json(OneTimePassword { name: user.name, role: user.role, password })))
 }
 
-pub async fn remove(
-    State(service): State<Arc<Service>>,
-    _: Admin,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Refusal> {
-    let user = find(&service, &name)?;
+pub async fn change(
+    State(service): Shared,
+    Found(user): Found<store::User>,
+    Body(change): Body<UserChange>,
+) -> Result<Json<User>, Refusal> {
+    if let Some(role) = change.role {
+        service.store.set_role(user.id, role)?;
+        tracing::info!(user = %user.name, %role, "role changed");
+    }
+    if let Some(disabled) = change.disabled {
+        service.store.set_disabled(user.id, disabled)?;
+        tracing::info!(user = %user.name, disabled, "user disabled or enabled");
+    }
+    // what they look at now may no longer be theirs to see; browsers come back if it is
+    service.revoke(Revoked::User(user.id, None));
+    let changed = service.store.user(user.id)?.ok_or_else(|| Refusal::not_found("user", &user.name))?;
+    shown(&service, changed).map(Json)
+}
+
+pub async fn remove(State(service): Shared, Found(user): Found<store::User>) -> Result<StatusCode, Refusal> {
     service.store.delete_user(&user)?;
     service.revoke(Revoked::User(user.id, None));
     tracing::info!(user = %user.name, "user deleted");
@@ -48,11 +77,9 @@ pub async fn remove(
 }
 
 pub async fn reset_password(
-    State(service): State<Arc<Service>>,
-    _: Admin,
-    Path(name): Path<String>,
+    State(service): Shared,
+    Found(user): Found<store::User>,
 ) -> Result<Json<OneTimePassword>, Refusal> {
-    let user = find(&service, &name)?;
     let password = auth::one_time_password();
     let hash = service.hash_password(password.clone()).await;
     service.store.set_password(user.id, &hash, true, None)?;
@@ -61,6 +88,61 @@ pub async fn reset_password(
     Ok(Json(OneTimePassword { name: user.name, role: user.role, password }))
 }
 
-fn find(service: &Service, name: &str) -> Result<store::User, Refusal> {
-    service.store.user_named(name)?.ok_or_else(|| Refusal::not_found("user", name))
+fn shown_group(service: &Service, group: store::Group) -> Result<Group, Refusal> {
+    let members = service.store.members(group.id)?;
+    Ok(Group { name: group.name, role: group.role, members: members.into_iter().map(|(_, name)| name).collect() })
+}
+
+pub async fn groups(State(service): Shared) -> Result<Json<Vec<Group>>, Refusal> {
+    let groups = service.store.groups()?;
+    groups.into_iter().map(|group| shown_group(&service, group)).collect::<Result<_, _>>().map(Json)
+}
+
+pub async fn add_group(
+    State(service): Shared,
+    Body(new): Body<NewGroup>,
+) -> Result<(StatusCode, Json<Group>), Refusal> {
+    names::check("group", &new.name)?;
+    let group = service.store.add_group(&new.name, new.role)?;
+    tracing::info!(group = %group.name, "group added");
+    Ok((StatusCode::CREATED, Json(shown_group(&service, group)?)))
+}
+
+pub async fn remove_group(State(service): Shared, Found(group): Found<store::Group>) -> Result<StatusCode, Refusal> {
+    let members = service.store.members(group.id)?;
+    service.store.delete_group(group.id)?;
+    for (member, _) in members {
+        service.revoke(Revoked::User(member, None));
+    }
+    tracing::info!(group = %group.name, "group deleted");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub async fn add_member(
+    state: Shared,
+    group: Found<store::Group>,
+    Path((_, member)): Path<(String, String)>,
+) -> Result<Json<Group>, Refusal> {
+    set_member(state, group, &member, true)
+}
+
+pub async fn remove_member(
+    state: Shared,
+    group: Found<store::Group>,
+    Path((_, member)): Path<(String, String)>,
+) -> Result<Json<Group>, Refusal> {
+    set_member(state, group, &member, false)
+}
+
+fn set_member(
+    State(service): Shared,
+    Found(group): Found<store::Group>,
+    member: &str,
+    is: bool,
+) -> Result<Json<Group>, Refusal> {
+    let user = service.store.user_named(member)?.ok_or_else(|| Refusal::not_found("user", member))?;
+    service.store.set_member(group.id, user.id, is)?;
+    service.revoke(Revoked::User(user.id, None));
+    tracing::info!(group = %group.name, user = %user.name, member = is, "membership changed");
+    shown_group(&service, group).map(Json)
 }

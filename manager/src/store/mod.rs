@@ -1,6 +1,7 @@
 //! What the service remembers, in one SQLite file. Nothing else in this crate knows SQL.
 
 mod desktops;
+mod groups;
 mod layers;
 mod sessions;
 mod snapshots;
@@ -13,13 +14,14 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub use desktops::{Desired, Desktop, Ended, NewDesktop};
+pub use groups::Group;
 pub use layers::{Below, DisksOf, Layer, Tops};
 pub use sessions::Session;
 pub use snapshots::{NewSnapshot, Snapshot};
 pub use users::User;
 
 /// Each entry brings a database from the version of its index to the next.
-const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,16 @@ pub enum Error {
         found: u32,
         /// The newest version known here.
         known: u32,
+    },
+    /// Something refers to a row that is not there.
+    #[error("{path} was not brought to version {version}: {broken} rows refer to what is not there; it was left as it was", path = path.display())]
+    Broken {
+        /// The database.
+        path: PathBuf,
+        /// What it should have become.
+        version: u32,
+        /// How many.
+        broken: u32,
     },
     /// Anything else that SQLite says.
     #[error("database: {0}")]
@@ -73,7 +85,8 @@ impl Store {
     fn prepare(mut connection: Connection, path: &Path) -> Result<Self> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
+        // off while migrating: a table that is made anew is dropped while others refer to it
+        connection.pragma_update(None, "foreign_keys", false)?;
         let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         let known = MIGRATIONS.len() as u32;
         if found > known {
@@ -82,9 +95,15 @@ impl Store {
         for (version, sql) in (1..=known).zip(MIGRATIONS).skip(found as usize) {
             let transaction = connection.transaction()?;
             transaction.execute_batch(sql)?;
+            let broken =
+                transaction.query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get(0))?;
+            if broken != 0 {
+                return Err(Error::Broken { path: path.to_owned(), version, broken });
+            }
             transaction.pragma_update(None, "user_version", version)?;
             transaction.commit()?;
         }
+        connection.pragma_update(None, "foreign_keys", true)?;
         Ok(Self { connection: Mutex::new(connection) })
     }
 

@@ -4,8 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 use uuid::Uuid;
 
-use super::{Result, Store, User, now, parsed, timestamp};
-use crate::model::Role;
+use super::{Result, Store, User, now, timestamp, users};
 
 /// A valid session with its user.
 #[derive(Debug, Clone)]
@@ -24,8 +23,8 @@ impl Store {
         let connection = self.connection();
         connection.execute("DELETE FROM sessions WHERE expires <= ?1", [now()])?;
         connection.execute(
-            "INSERT INTO sessions (token_hash, user_id, created, expires) VALUES (?1, ?2, ?3, ?4)",
-            params![token_hash, user.to_string(), now(), now() + seconds],
+            "INSERT INTO sessions (token_hash, user_id, created, expires, id, last_used) VALUES (?1, ?2, ?3, ?4, ?5, ?3)",
+            params![token_hash, user.to_string(), now(), now() + seconds, Uuid::new_v4().to_string()],
         )?;
         Ok(())
     }
@@ -35,20 +34,13 @@ impl Store {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
             "SELECT token_hash, expires, users.* FROM sessions JOIN users ON users.id = user_id
-             WHERE token_hash = ?1 AND expires > ?2",
+             WHERE token_hash = ?1 AND expires > ?2 AND NOT disabled",
         )?;
         let session = statement.query_row(params![token_hash, now()], |row| {
             Ok(Session {
                 token_hash: row.get("token_hash")?,
                 expires: timestamp(row, "expires")?,
-                user: User {
-                    id: parsed(row, "id")?,
-                    name: row.get("name")?,
-                    role: parsed::<Role>(row, "role")?,
-                    password_hash: row.get("password_hash")?,
-                    must_change: row.get("must_change")?,
-                    created: timestamp(row, "created")?,
-                },
+                user: users::user(row)?,
             })
         });
         Ok(session.optional()?)

@@ -271,3 +271,48 @@ fn only_the_newest_points_stay_in_the_list() {
     assert_eq!(store.sweep_snapshots().unwrap().len(), 2);
     assert_eq!(store.snapshots(id).unwrap().len(), 4);
 }
+
+#[test]
+fn users_of_the_second_version_keep_their_sessions_and_desktops_and_may_get_new_roles() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.pragma_update(None, "foreign_keys", true).unwrap();
+    for sql in &MIGRATIONS[..2] {
+        connection.execute_batch(sql).unwrap();
+    }
+    connection.pragma_update(None, "user_version", 2).unwrap();
+    let alice = uuid::Uuid::from_u128(1).to_string();
+    connection.execute("INSERT INTO users VALUES (?1, 'alice', 'user', 'hash', 0, 7)", [&alice]).unwrap();
+    connection.execute("INSERT INTO sessions VALUES (x'01', ?1, 7, 99999999999)", [&alice]).unwrap();
+    connection.execute("INSERT INTO sessions VALUES (x'02', ?1, 7, 99999999999)", [&alice]).unwrap();
+    let sql =
+        "INSERT INTO desktops (id, name, owner_id, image, image_digest, image_folder, memory, cpus, created, desired)
+               VALUES (?1, 'dev', ?1, 'card', 'd', '/i', 1, 1, 7, 'stopped')";
+    connection.execute(sql, [&alice]).unwrap();
+    drop(connection);
+    let store = Store::open(&path).unwrap();
+    let user = store.session(&[1]).unwrap().unwrap().user;
+    assert_eq!((user.name.as_str(), user.role, user.disabled, user.second_factor), ("alice", Role::User, false, false));
+    assert!(store.session(&[2]).unwrap().is_some());
+    assert_eq!(store.desktop_named("dev").unwrap().unwrap().owner_id, user.id);
+    store.set_role(user.id, Role::Auditor).unwrap();
+    assert_eq!(store.user(user.id).unwrap().unwrap().role, Role::Auditor);
+    // and what refers to users is guarded again
+    assert!(matches!(store.delete_user(&user), Err(Error::OwnsDesktops(_))));
+}
+
+#[test]
+fn a_group_that_is_deleted_leaves_its_members_without_its_role() {
+    let (store, _) = with_alice();
+    let bob = store.add_user("bob", Role::User, "h").unwrap();
+    let group = store.add_group("staff", Some(Role::Auditor)).unwrap();
+    assert!(matches!(store.add_group("staff", None), Err(Error::Exists { kind: "group", .. })));
+    for _ in 0..2 {
+        store.set_member(group.id, bob.id, true).unwrap();
+    }
+    assert_eq!(store.roles(&bob).unwrap(), [Role::User, Role::Auditor]);
+    store.delete_group(group.id).unwrap();
+    assert_eq!(store.roles(&bob).unwrap(), [Role::User]);
+    assert!(store.user_named("bob").unwrap().is_some());
+}

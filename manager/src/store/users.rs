@@ -20,17 +20,24 @@ pub struct User {
     pub password_hash: String,
     /// The password was made by the service and must be replaced.
     pub must_change: bool,
+    /// They cannot log in.
+    pub disabled: bool,
+    /// They show a code at each login.
+    pub second_factor: bool,
     /// When they were added.
     pub created: Timestamp,
 }
 
-fn user(row: &Row<'_>) -> rusqlite::Result<User> {
+/// A row of `users`, perhaps joined with others.
+pub(super) fn user(row: &Row<'_>) -> rusqlite::Result<User> {
     Ok(User {
         id: parsed(row, "id")?,
         name: row.get("name")?,
         role: parsed(row, "role")?,
         password_hash: row.get("password_hash")?,
         must_change: row.get("must_change")?,
+        disabled: row.get("disabled")?,
+        second_factor: row.get("totp_confirmed")?,
         created: timestamp(row, "created")?,
     })
 }
@@ -61,6 +68,43 @@ impl Store {
         let connection = self.connection();
         let mut statement = connection.prepare_cached("SELECT * FROM users WHERE name = ?1")?;
         Ok(statement.query_row([name], user).optional()?)
+    }
+
+    /// The user with this id.
+    pub fn user(&self, id: Uuid) -> Result<Option<User>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached("SELECT * FROM users WHERE id = ?1")?;
+        Ok(statement.query_row([id.to_string()], user).optional()?)
+    }
+
+    /// What a user may do: their own role, and those of their groups.
+    pub fn roles(&self, user: &User) -> Result<Vec<Role>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT DISTINCT role FROM groups JOIN group_members ON group_id = id
+             WHERE user_id = ?1 AND role IS NOT NULL AND role <> ?2",
+        )?;
+        let of_groups =
+            statement.query_map([user.id.to_string().as_str(), user.role.as_str()], |row| parsed(row, "role"))?;
+        std::iter::once(Ok(user.role)).chain(of_groups).collect::<rusqlite::Result<_>>().map_err(Error::from)
+    }
+
+    /// Changes what a user may do.
+    pub fn set_role(&self, user: Uuid, role: Role) -> Result<()> {
+        let sql = "UPDATE users SET role = ?2 WHERE id = ?1";
+        self.connection().execute(sql, [user.to_string().as_str(), role.as_str()])?;
+        Ok(())
+    }
+
+    /// Lets a user in again, or no longer: then their sessions end.
+    pub fn set_disabled(&self, user: Uuid, disabled: bool) -> Result<()> {
+        self.change(|transaction| {
+            transaction.execute("UPDATE users SET disabled = ?2 WHERE id = ?1", params![user.to_string(), disabled])?;
+            if disabled {
+                transaction.execute("DELETE FROM sessions WHERE user_id = ?1", [user.to_string()])?;
+            }
+            Ok(())
+        })
     }
 
     /// Replaces a password and ends the sessions that were opened with the old one, except `keep`.

@@ -1,0 +1,136 @@
+//! Every address that the service answers at, with what it takes to be let in: a route without an action cannot be written.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::handler::Handler;
+use axum::http::Method;
+use axum::middleware;
+use axum::routing::{self, MethodRouter};
+
+use super::{access, console, desktops, session, snapshots, users};
+use crate::auth::authorize::Action;
+use crate::service::Service;
+use crate::{edge, web};
+
+/// One method of one address.
+pub struct Route {
+    /// `GET` …
+    pub method: Method,
+    /// With the names of its variable parts in braces: `{desktop}`, `{user}` and `{group}` are looked up before the handler runs.
+    pub path: &'static str,
+    /// What a caller must be allowed to do with that.
+    pub action: Action,
+    /// What it is for, in a few words.
+    pub summary: &'static str,
+    handler: MethodRouter<Arc<Service>>,
+}
+
+impl Route {
+    pub(crate) fn get<H, T>(path: &'static str, action: Action, summary: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Arc<Service>>,
+        T: 'static,
+    {
+        Self { method: Method::GET, path, action, summary, handler: routing::get(handler) }
+    }
+
+    pub(crate) fn post<H, T>(path: &'static str, action: Action, summary: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Arc<Service>>,
+        T: 'static,
+    {
+        Self { method: Method::POST, path, action, summary, handler: routing::post(handler) }
+    }
+
+    pub(crate) fn put<H, T>(path: &'static str, action: Action, summary: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Arc<Service>>,
+        T: 'static,
+    {
+        Self { method: Method::PUT, path, action, summary, handler: routing::put(handler) }
+    }
+
+    pub(crate) fn patch<H, T>(path: &'static str, action: Action, summary: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Arc<Service>>,
+        T: 'static,
+    {
+        Self { method: Method::PATCH, path, action, summary, handler: routing::patch(handler) }
+    }
+
+    pub(crate) fn delete<H, T>(path: &'static str, action: Action, summary: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Arc<Service>>,
+        T: 'static,
+    {
+        Self { method: Method::DELETE, path, action, summary, handler: routing::delete(handler) }
+    }
+}
+
+/// A router of these routes, each behind [`access::permit`].
+pub(crate) fn router(service: &Arc<Service>, routes: Vec<Route>) -> Router<Arc<Service>> {
+    routes.into_iter().fold(Router::new(), |router, route| {
+        let permit = middleware::from_fn_with_state((service.clone(), route.action), access::permit);
+        router.route(route.path, route.handler.route_layer(permit))
+    })
+}
+
+/// All of them.
+pub fn all() -> Vec<Route> {
+    let mut all = api();
+    all.extend(web::routes());
+    all
+}
+
+/// Those for programs.
+#[rustfmt::skip]
+pub fn api() -> Vec<Route> {
+    use Action as A;
+    vec![
+        Route::get("/v1/health", A::Look, "Whether the service is well", super::health),
+        Route::post("/v1/session", A::Enter, "Log in: a cookie, and the user", session::login),
+        Route::get("/v1/session", A::Own, "Who is logged in", session::show),
+        Route::delete("/v1/session", A::Own, "Log out", session::logout),
+        Route::post("/v1/session/password", A::Own, "Change the own password", session::change_password),
+
+        Route::get("/v1/users", A::SeeUsers, "All users", users::list),
+        Route::post("/v1/users", A::ChangeUsers, "Add a user, with a one-time password", users::add),
+        Route::get("/v1/users/{user}", A::SeeUsers, "One user", users::show),
+        Route::patch("/v1/users/{user}", A::ChangeUsers, "Change a user's role, or disable them", users::change),
+        Route::delete("/v1/users/{user}", A::ChangeUsers, "Delete a user who owns no desktop", users::remove),
+        Route::post("/v1/users/{user}/password", A::ChangeUsers, "A new one-time password", users::reset_password),
+        Route::get("/v1/groups", A::SeeUsers, "All groups", users::groups),
+        Route::post("/v1/groups", A::ChangeUsers, "Add a group", users::add_group),
+        Route::delete("/v1/groups/{group}", A::ChangeUsers, "Delete a group; its members stay", users::remove_group),
+        Route::put("/v1/groups/{group}/members/{member}", A::ChangeUsers, "Put a user into a group", users::add_member),
+        Route::delete("/v1/groups/{group}/members/{member}", A::ChangeUsers, "Take a user out of a group", users::remove_member),
+
+        Route::get("/v1/images", A::See, "All images", super::images),
+        Route::post("/v1/images/{image}/warm", A::Rule, "Boot an image once, so that its desktops need not", super::warm),
+
+        Route::get("/v1/desktops", A::List, "The desktops that the caller sees", desktops::list),
+        Route::post("/v1/desktops", A::Make, "Make a desktop", desktops::create),
+        Route::get("/v1/desktops/{desktop}", A::SeeDesktop, "One desktop, by name or id", desktops::show),
+        Route::delete("/v1/desktops/{desktop}", A::Change, "Delete a desktop with everything in it", desktops::remove),
+        Route::post("/v1/desktops/{desktop}/start", A::Change, "Start or wake it; `?cold=true` forgets a suspended one's memory", desktops::start),
+        Route::post("/v1/desktops/{desktop}/stop", A::Change, "Ask the guest to shut down, or end the machine", desktops::stop),
+        Route::post("/v1/desktops/{desktop}/restart", A::Change, "Stop, then start", desktops::restart),
+        Route::post("/v1/desktops/{desktop}/suspend", A::Change, "Put it to sleep", snapshots::suspend),
+        Route::post("/v1/desktops/{desktop}/resume", A::Change, "Wake it", snapshots::resume),
+        Route::post("/v1/desktops/{desktop}/undo", A::Change, "Go back to the newest restore point", snapshots::undo),
+        Route::post("/v1/desktops/{desktop}/fork", A::Change, "Make new desktops that go on where it is, or was", snapshots::fork),
+        Route::get("/v1/snapshots", A::List, "The snapshots of all desktops that the caller sees", snapshots::list_all),
+        Route::get("/v1/desktops/{desktop}/snapshots", A::SeeDesktop, "Its snapshots, newest first", snapshots::list),
+        Route::post("/v1/desktops/{desktop}/snapshots", A::Change, "Take a snapshot", snapshots::create),
+        Route::delete("/v1/desktops/{desktop}/snapshots/{snapshot}", A::Change, "Remove a snapshot, by name, id or the beginning of that", snapshots::remove),
+        Route::post("/v1/desktops/{desktop}/snapshots/{snapshot}/restore", A::Change, "Go back to a snapshot", snapshots::restore),
+        Route::get("/v1/desktops/{desktop}/snapshots/{snapshot}/screen", A::Watch, "What the screen showed then, as PNG", snapshots::screen),
+        Route::get("/v1/desktops/{desktop}/screenshot", A::Watch, "What the screen shows, as PNG", desktops::screenshot),
+        Route::get("/v1/desktops/{desktop}/logs", A::Watch, "Bytes of a log from `offset` on; `yunju-next-offset` says where they end", desktops::logs),
+        Route::get("/v1/desktops/{desktop}/console", A::Watch, "Upgrade to `yunju-console`: the serial port's bytes, both ways", console::attach),
+        Route::get("/desktops/{desktop}/ws", A::Watch, "Websocket: RFB", edge::websocket),
+        Route::get("/desktops/{desktop}/ws/audio", A::Watch, "Websocket: sound", edge::audio),
+        Route::get("/desktops/{desktop}/ws/io", A::Watch, "Websocket: what a browser and the guest tell each other beside RFB", edge::io),
+    ]
+}

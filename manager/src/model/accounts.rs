@@ -1,0 +1,199 @@
+//! Users, groups, and how they show who they are.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What a user may do; `auth/authorize.rs` says what that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// Their own desktops.
+    User,
+    /// Their own desktops, and to publish.
+    Developer,
+    /// See everything but screens, and change nothing.
+    Auditor,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Admin, Self::User, Self::Developer, Self::Auditor];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::User => "user",
+            Self::Developer => "developer",
+            Self::Auditor => "auditor",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let role = Self::ALL.into_iter().find(|role| role.as_str() == text);
+        role.ok_or_else(|| format!("`{text}` is no role: write admin, user, developer or auditor"))
+    }
+}
+
+/// What an API token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// See what its owner sees in lists.
+    Read,
+    /// Look at screens, pictures and logs, use consoles.
+    Screen,
+    /// Make, change and delete desktops.
+    Desktops,
+    /// Manage users and the service, as far as its owner may.
+    Admin,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Screen, Self::Desktops, Self::Admin];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Screen => "screen",
+            Self::Desktops => "desktops",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let scope = Self::ALL.into_iter().find(|scope| scope.as_str() == text);
+        scope.ok_or_else(|| format!("`{text}` is no scope: write read, screen, desktops or admin"))
+    }
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// What they log in with.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// The groups that they are in.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// They have yet to choose a password of their own.
+    pub must_change_password: bool,
+    /// They cannot log in.
+    #[serde(default)]
+    pub disabled: bool,
+    /// They show a code of an authenticator at each login.
+    #[serde(default)]
+    pub second_factor: bool,
+    /// When they were added.
+    pub created: Timestamp,
+}
+
+/// `PATCH /v1/users/{user}`: what is absent stays.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserChange {
+    /// What they may do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// They cannot log in, and what they are logged in with ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<bool>,
+}
+
+/// Users who have a role together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// What its members may do in addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// Who is in it.
+    #[serde(default)]
+    pub members: Vec<String>,
+}
+
+/// `POST /v1/groups`
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewGroup {
+    /// Its name.
+    pub name: String,
+    /// What its members may do in addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+}
+
+/// `POST /v1/users`
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewUser {
+    /// What they log in with.
+    pub name: String,
+    /// What they may do.
+    #[serde(default = "plain_user")]
+    pub role: Role,
+}
+
+fn plain_user() -> Role {
+    Role::User
+}
+
+/// A password that works until its user has logged in and chosen another.
+#[derive(Serialize, Deserialize)]
+pub struct OneTimePassword {
+    /// Whose.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// Shown once, stored nowhere.
+    pub password: String,
+}
+
+/// `POST /v1/session`
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// The user's name.
+    pub name: String,
+    /// Their password.
+    pub password: String,
+}
+
+/// `POST /v1/session/password`
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordChange {
+    /// The password until now.
+    pub current: String,
+    /// The one from now on, at least 8 characters.
+    pub new: String,
+}
