@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 pub use descriptors::close_all_but;
 pub use flags::{Flags, Mode};
+use privileges::Others;
 use rustix::process::{Gid, Uid, geteuid};
 
 /// A jail.
@@ -35,9 +36,10 @@ pub struct Spec<'a> {
     pub program: &'static str,
     /// What the command line says.
     pub flags: &'a Flags,
-    /// All that is there of the file system: folders without folders mounted in them, seen under their own paths, in
-    /// which nothing can be opened or changed but sockets be connected to.
-    pub folders: &'a [PathBuf],
+    /// All that is there of the file system: a folder without folders mounted in it, in which nothing can be opened or
+    /// changed but sockets be connected to. It is the working folder from then on, held rather than looked up: a relative
+    /// path reaches its sockets also where there is no empty root and the prisoner may not go through the folders above.
+    pub folder: Option<&'a Path>,
     /// Socket files that are removed when the prisoner has ended.
     pub sockets: &'a [PathBuf],
     /// Most descriptors at a time.
@@ -140,6 +142,9 @@ pub fn enter(
     if spec.flags.no_jail {
         lack.warn("switched off: whoever breaks out of the guest has all that this user has");
         look().map_err(system("opening files of this process"))?;
+        if let Some(path) = spec.folder {
+            root::Folder::open(path)?.work_there()?;
+        }
         if owner.change {
             privileges::become_owner(owner)?;
         }
@@ -152,26 +157,33 @@ pub fn enter(
     if owner.uid.is_root() {
         lack.warn("runs as root, though without its capabilities; give it a user of its own with --uid");
     }
-    let folders = spec.folders.iter().map(|path| root::Folder::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let folder = spec.folder.map(root::Folder::open).transpose()?;
     let apart = namespaces::enter(spec, owner, lack)?;
     look().map_err(system("opening files of this process"))?;
-    match &apart {
-        Some(apart) => {
-            let copies = folders.iter().map(root::Folder::copy).collect::<io::Result<Vec<_>>>();
-            // Capabilities in a user namespace without a root survive this.
-            if owner.change && apart.own_users {
-                privileges::become_owner(owner)?;
-            }
-            // A terminal's signals are the warden's to pass on, and nothing can be typed into it from here.
-            rustix::process::setsid().map_err(system("leaving the session"))?;
-            copies.and_then(|copies| root::replace(&copies)).or_else(|error| lack.of("empty root", error))?;
-            apart.name_host();
-        }
-        None => drop(folders),
+    match &folder {
+        Some(folder) => folder.work_there()?,
+        None => std::env::set_current_dir("/").map_err(system("leaving the working folder"))?,
     }
-    std::env::set_current_dir("/").map_err(system("leaving the working folder"))?;
-    let still_root = owner.change && apart.as_ref().is_none_or(|apart| !apart.own_users);
-    privileges::drop_all(spec, still_root.then_some(owner), apart.is_some(), lack)?;
+    if let Some(apart) = &apart {
+        let copy = folder.as_ref().map(root::Folder::copy).transpose();
+        // Capabilities in a user namespace without a root survive this.
+        if owner.change && apart.own_users {
+            privileges::become_owner(owner)?;
+        }
+        // A terminal's signals are the warden's to pass on, and nothing can be typed into it from here.
+        rustix::process::setsid().map_err(system("leaving the session"))?;
+        copy.and_then(|copy| root::replace(copy.as_ref())).or_else(|error| lack.of("empty root", error))?;
+        apart.name_host();
+    }
+    // It leads out of the jail.
+    drop(folder);
+    let own_users = apart.as_ref().is_some_and(|apart| apart.own_users);
+    let others = match (own_users && privileges::counts_apart(), owner.change) {
+        (true, _) => Others::None,
+        (false, true) => Others::Few,
+        (false, false) => Others::Many,
+    };
+    privileges::drop_all(spec, (owner.change && !own_users).then_some(owner), others, lack)?;
     fence::raise(&fence::Inmate::Prisoner).or_else(|error| lack.of("Landlock", error))?;
     if let Some(apart) = apart {
         apart.die_with_the_warden()?;

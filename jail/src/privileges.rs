@@ -19,9 +19,9 @@ pub fn become_owner(owner: Owner) -> Result<(), Error> {
     set_thread_res_uid(uid, uid, uid).map_err(system("changing the user"))
 }
 
-/// Takes everything away from the prisoner. `owner`: whom root must still become. `apart`: it has namespaces of its own.
-pub fn drop_all(spec: &Spec<'_>, owner: Option<Owner>, apart: bool, lack: Lack) -> Result<(), Error> {
-    limit(spec, apart).map_err(system("setting limits"))?;
+/// Takes everything away from the prisoner. `owner`: whom root must still become.
+pub fn drop_all(spec: &Spec<'_>, owner: Option<Owner>, others: Others, lack: Lack) -> Result<(), Error> {
+    limit(spec, others).map_err(system("setting limits"))?;
     drop_capabilities(owner, lack)?;
     umask(rustix::fs::Mode::from_raw_mode(0o077));
     forget_environment();
@@ -78,7 +78,21 @@ pub fn forget_environment() {
     }
 }
 
-fn limit(spec: &Spec<'_>, apart: bool) -> io::Result<()> {
+/// Whose processes count where the prisoner's number of threads is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// Nobody's: it has a user namespace.
+    None,
+    /// Those of the same machine: it has a user of its own.
+    Few,
+    /// All that its user runs.
+    Many,
+}
+
+/// Processes of one machine, each with as many threads as the other at most: monitor, proxy, network, and one to spare.
+const FEW: u64 = 4;
+
+fn limit(spec: &Spec<'_>, others: Others) -> io::Result<()> {
     let mut limits = vec![
         (Resource::Core, 0),
         (Resource::Nofile, spec.descriptors),
@@ -88,9 +102,11 @@ fn limit(spec: &Spec<'_>, apart: bool) -> io::Result<()> {
         (Resource::Msgqueue, 0),
         (Resource::Sigpending, 64),
     ];
-    // Otherwise the user's other processes count as well.
-    if apart && counts_apart() {
-        limits.push((Resource::Nproc, spec.threads));
+    match others {
+        Others::None => limits.push((Resource::Nproc, spec.threads)),
+        Others::Few => limits.push((Resource::Nproc, spec.threads * FEW)),
+        // Nobody knows how many there are.
+        Others::Many => {}
     }
     for (resource, most) in limits {
         let most = getrlimit(resource).maximum.map_or(most, |maximum| maximum.min(most));
@@ -100,7 +116,7 @@ fn limit(spec: &Spec<'_>, apart: bool) -> io::Result<()> {
 }
 
 /// Whether this kernel counts a user's processes in each user namespace by itself: from 5.14 on.
-fn counts_apart() -> bool {
+pub fn counts_apart() -> bool {
     let name = rustix::system::uname();
     let release = name.release().to_string_lossy();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, mkdirat};
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
     UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, mount_remount, move_mount,
@@ -20,6 +20,7 @@ const HOOK: &str = "/proc";
 /// A folder that stays visible.
 pub struct Folder {
     path: PathBuf,
+    handle: OwnedFd,
 }
 
 /// A mount of a folder alone, nowhere attached yet.
@@ -33,15 +34,19 @@ impl Folder {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Folder { path: path.to_owned(), source };
         let path = std::path::absolute(path).map_err(failed)?;
-        if !path.metadata().map_err(failed)?.is_dir() {
-            return Err(failed(io::ErrorKind::NotADirectory.into()));
-        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let handle = openat(CWD, &path, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
         if path.parent().is_none() {
             return Err(failed(io::Error::other(
                 "the whole host would be seen; put the socket into a folder of its own",
             )));
         }
-        Ok(Self { path })
+        Ok(Self { path, handle })
+    }
+
+    /// Makes it the working folder.
+    pub fn work_there(&self) -> Result<(), Error> {
+        fchdir(&self.handle).map_err(|error| Error::Folder { path: self.path.clone(), source: error.into() })
     }
 
     /// Must be done in the jail's mount namespace, by a user who may go to the folder.
@@ -51,13 +56,13 @@ impl Folder {
     }
 }
 
-/// Makes an empty file system with these folders the root, and lets go of the one before.
-pub fn replace(folders: &[Copy]) -> io::Result<()> {
+/// Makes an empty file system with this folder the root, and lets go of the one before; the folder is the working one.
+pub fn replace(folder: Option<&Copy>) -> io::Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let root = empty()?;
     // First of all: kernels before 6.15 mount nothing in what is not mounted itself.
     move_mount(&root, "", CWD, HOOK, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    for folder in folders {
+    if let Some(folder) = folder {
         show(&root, folder)?;
     }
     fchdir(&root)?;
@@ -66,8 +71,10 @@ pub fn replace(folders: &[Copy]) -> io::Result<()> {
     unmount(".", UnmountFlags::DETACH)?;
     chdir("/")?;
     let still = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    for folder in folders {
+    if let Some(folder) = folder {
         mount_remount(&folder.path, still, "")?;
+        // Who may not go there cannot connect to its sockets either.
+        let _ = chdir(&folder.path);
     }
     Ok(mount_remount("/", still, "")?)
 }

@@ -125,7 +125,8 @@ impl Host {
         devices.push(Box::new(Rng::new()));
         if let Some(vsock) = &config.vsock {
             let socket = vsock.socket.clone();
-            devices.push(Box::new(Vsock::new(vsock.cid, socket).map_err(setting_up("the vsock"))?));
+            let vsock = Vsock::new(vsock.cid, socket).map_err(setting_up("the vsock"))?;
+            devices.push(Box::new(vsock.reaching_from_its_folder()));
         }
         devices.extend(self.balloon.clone().map(|control| -> Box<dyn Device> { Box::new(Balloon::new(control)) }));
         Ok(devices)

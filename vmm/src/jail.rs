@@ -38,7 +38,6 @@ pub fn enter(
     bind: impl FnOnce() -> Result<(), yunju_jail::filter::Error>,
 ) -> Result<(), Error> {
     let vsock = config.vsock.as_ref().map(|vsock| &vsock.socket);
-    let folders: Vec<PathBuf> = vsock.and_then(|socket| socket.parent()).map(Into::into).into_iter().collect();
     let network = config.net.as_ref().and_then(|net| match &net.backend {
         NetBackend::Stream(endpoint) => Some(endpoint),
         NetBackend::Tap(_) => None,
@@ -56,7 +55,7 @@ pub fn enter(
         &Spec {
             program: "yunju-vmm",
             flags,
-            folders: &folders,
+            folder: vsock.and_then(|socket| socket.parent()),
             sockets: &sockets,
             descriptors: DESCRIPTORS,
             threads: THREADS,

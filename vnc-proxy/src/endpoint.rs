@@ -88,7 +88,10 @@ impl Listener {
         let (socket, remove) = match endpoint {
             Endpoint::Unix(path) => {
                 remove_stale(path, endpoint)?;
-                (Kind::Unix(UnixListener::bind(path).map_err(failed)?), Some(path.clone()))
+                (
+                    Kind::Unix(UnixListener::bind(path).map_err(failed)?),
+                    Some(std::path::absolute(path).map_err(failed)?),
+                )
             }
             Endpoint::Tcp(address) => (Kind::Tcp(TcpListener::bind(address).map_err(failed)?), None),
             Endpoint::Fd(number) => (inherit(*number).map_err(failed)?, None),

@@ -13,6 +13,7 @@ pub mod encode;
 pub mod endpoint;
 pub mod film;
 pub mod input;
+pub mod jail;
 pub mod motion;
 pub mod picture;
 pub mod rfb;

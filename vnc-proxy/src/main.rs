@@ -1,21 +1,14 @@
 //! `yunju-vnc-proxy`: shows one machine's display to viewers.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
-use yunju_jail::{Flags, Spec};
-use yunju_vnc_proxy::{Config, Endpoint, Server, calls};
-
-/// Viewers, buffers of the screen, sockets to listen on.
-const DESCRIPTORS: u64 = 1024;
-/// Two that wait for sockets; others encode, at most one for each viewer at a time.
-const THREADS: u64 = 128;
-/// All that it writes to a file, should standard error be one.
-const LOG: u64 = 64 << 20;
+use yunju_jail::Flags;
+use yunju_vnc_proxy::{Config, Endpoint, Server, calls, jail};
 
 /// RFB server for one machine's display, over websocket and plain sockets.
 ///
@@ -56,20 +49,18 @@ fn short_name(text: &str) -> Result<String, String> {
 
 /// Opens sockets first, then goes to jail, and only there starts threads.
 fn main() -> anyhow::Result<()> {
-    let Arguments { display, websocket, rfb, name, jail } = Arguments::parse();
+    let Arguments { display, websocket, rfb, name, jail: flags } = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    yunju_jail::close_all_but(websocket.iter().chain(&rfb).filter_map(|endpoint| match endpoint {
-        Endpoint::Fd(number) => Some(*number),
-        _ => None,
-    }))?;
+    jail::prepare(websocket.iter().chain(&rfb))?;
     let display = std::path::absolute(display)?;
-    let server =
-        Server::bind(Config { display: display.clone(), websocket: websocket.clone(), rfb: rfb.clone(), name })?;
+    // In the jail its folder is the working one.
+    let socket = display.file_name().context("the display's socket has no name")?;
+    let server = Server::bind(Config { display: socket.into(), websocket: websocket.clone(), rfb: rfb.clone(), name })?;
     for address in server.websocket().iter().chain(server.rfb()).filter_map(|listener| listener.tcp_address()) {
         info!("listening on {address}");
     }
-    enter_jail(&display, websocket.into_iter().chain(rfb), &jail)?;
+    jail::enter(&display, websocket.iter().chain(&rfb), &flags, calls::bind)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("viewers")
@@ -80,27 +71,6 @@ fn main() -> anyhow::Result<()> {
     // Encoding that is under way need not be finished.
     runtime.shutdown_timeout(Duration::from_millis(100));
     served
-}
-
-/// All that is left of the file system is the folder of the display's socket, to which the proxy connects again
-/// when the machine is started again.
-fn enter_jail(display: &Path, listening: impl Iterator<Item = Endpoint>, flags: &Flags) -> anyhow::Result<()> {
-    let folders: Vec<PathBuf> = display.parent().map(Into::into).into_iter().collect();
-    let own = listening.filter_map(|endpoint| match endpoint {
-        Endpoint::Unix(path) => Some(path),
-        _ => None,
-    });
-    let sockets: Vec<PathBuf> = own.collect();
-    let spec = Spec {
-        program: "yunju-vnc-proxy",
-        flags,
-        folders: &folders,
-        sockets: &sockets,
-        descriptors: DESCRIPTORS,
-        threads: THREADS,
-        file: LOG,
-    };
-    Ok(yunju_jail::enter(&spec, || Ok(()), calls::bind)?)
 }
 
 async fn serve(server: Server) -> anyhow::Result<()> {

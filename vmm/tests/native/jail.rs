@@ -1,55 +1,63 @@
 //! Hosts that lack a part of the jail: a machine runs all the same, loudly, or not at all if that was demanded.
 
-use std::collections::BTreeMap;
-use std::os::unix::process::CommandExt;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Output, Stdio};
 
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, apply_filter,
-};
+use yunju_prisoner::{Part, lacking};
 
 use crate::machine::{Machine, VMM, guest};
 
-/// A machine that switches itself off, on a host that refuses the system call `lacking`, if its first argument has this bit.
-fn run(lacking: Option<(i64, i32)>, flags: &[&str]) -> Output {
+/// A machine that switches itself off, on a host that lacks a part.
+fn run(lack: Option<Part>, flags: &[&str]) -> Output {
     let mut command = Command::new(VMM);
     command.args(["run", "--cmdline", "test=poweroff", "--memory", "64M", "--kernel"]).arg(guest("probe")).args(flags);
-    if let Some((call, bit)) = lacking {
-        let bit = bit as u64;
-        let given =
-            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bit), bit).expect("a condition");
-        let rules = BTreeMap::from([(call, vec![SeccompRule::new(vec![given]).expect("a rule")])]);
-        let refuse = SeccompAction::Errno(libc::EPERM as u32);
-        let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, TargetArch::x86_64).expect("a filter");
-        let program: BpfProgram = filter.try_into().expect("a program");
-        // SAFETY: installing a filter makes two system calls and allocates nothing.
-        unsafe { command.pre_exec(move || apply_filter(&program).map_err(|_| std::io::ErrorKind::Other.into())) };
+    if let Some(part) = lack {
+        lacking(&mut command, part);
     }
     command.stdin(Stdio::null()).output().expect("yunju-vmm starts")
 }
 
 #[test]
 fn each_part_of_the_jail_that_is_lacking_is_told_and_refused_if_demanded() {
-    for (call, bit, part) in [
-        (libc::SYS_clone, libc::CLONE_NEWUSER, "user namespace"),
-        (libc::SYS_clone, libc::CLONE_NEWNS, "namespaces"),
-        (libc::SYS_fsopen, 0, "empty root"),
-        (libc::SYS_landlock_create_ruleset, 0, "Landlock"),
-        (libc::SYS_seccomp, 0, "seccomp"),
-    ] {
-        let output = run(Some((call, bit)), &[]);
+    for part in Part::ALL {
+        let output = run(Some(part), &[]);
         let said = String::from_utf8_lossy(&output.stderr);
-        let told = said.lines().filter(|line| line.starts_with(&format!("yunju-vmm: warning: jail: {part}: "))).count();
-        assert_eq!((output.status.code(), told), (Some(0), 1), "{part}: {said}");
-        assert!(said.ends_with("machine ended: powered off by the guest\n"), "{part}: {said}");
+        assert!(part.is_told_in(&said), "{part:?}: {said}");
+        assert_eq!(output.status.code(), Some(0), "{part:?}: {said}");
+        assert!(said.ends_with("machine ended: powered off by the guest\n"), "{part:?}: {said}");
 
-        let output = run(Some((call, bit)), &["--jail", "require"]);
+        let output = run(Some(part), &["--jail", "require"]);
         let said = String::from_utf8_lossy(&output.stderr);
         let last = said.lines().last().unwrap_or_default();
-        assert_eq!(output.status.code(), Some(1), "{part}: {said}");
-        assert!(last.starts_with("yunju-vmm: error: jail: "), "{part}: {said}");
-        assert!(last.ends_with("--jail require demands it"), "{part}: {said}");
+        assert_eq!(output.status.code(), Some(1), "{part:?}: {said}");
+        assert!(last.starts_with("yunju-vmm: error: jail: "), "{part:?}: {said}");
+        assert!(last.ends_with("--jail require demands it"), "{part:?}: {said}");
+    }
+}
+
+#[test]
+fn services_of_the_host_are_reached_where_the_way_to_them_is_closed_to_the_machines_user() {
+    const USER: u32 = 2_000_000_011;
+    for lack in [None, Some(Part::EmptyRoot), Some(Part::Namespaces)] {
+        let plan = Machine::boot("test=vsock");
+        // The folder above is closed, as temporary ones are.
+        let guest = plan.path("guest");
+        fs::create_dir(&guest).unwrap();
+        fs::set_permissions(&guest, Permissions::from_mode(0o755)).unwrap();
+        let echo = UnixListener::bind(guest.join("vsock_7")).unwrap();
+        chown(guest.join("vsock_7"), Some(USER), Some(USER)).unwrap();
+        let plan = plan.args(["--uid", &USER.to_string(), "--vsock", &format!("3,{}", guest.join("vsock").display())]);
+        let mut machine = match lack {
+            Some(part) => plan.lacking(part).start(),
+            None => plan.start(),
+        };
+        std::thread::spawn(move || {
+            let (stream, _) = echo.accept()?;
+            std::io::copy(&mut stream.try_clone()?, &mut &stream)
+        });
+        machine.expect("echoed 1048576 bytes");
     }
 }
 

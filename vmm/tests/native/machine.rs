@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
+use yunju_prisoner::{Part, lacking};
 use yunju_protocol::control::{Afterwards, SnapshotInfo};
 use yunju_protocol::machine::Endpoint;
 use yunju_vmm::snapshot::client::{self, Wanted};
@@ -163,6 +164,12 @@ impl Plan {
     pub fn without_io_uring(mut self) -> Self {
         // SAFETY: system calls only, which the child may make.
         unsafe { self.command.pre_exec(refuse_io_uring) };
+        self
+    }
+
+    /// A host that lacks a part of the jail.
+    pub fn lacking(mut self, part: Part) -> Self {
+        lacking(&mut self.command, part);
         self
     }
 

@@ -18,6 +18,7 @@ const LINE: usize = 19;
 pub struct Listener {
     socket: UnixListener,
     path: PathBuf,
+    services: PathBuf,
     /// Given up for a moment to refuse a client when the process has no descriptors left: a client that
     /// is never accepted would wake the device for ever.
     spare: Option<OwnedFd>,
@@ -37,7 +38,7 @@ impl Listener {
             socket.map_err(|error| io::Error::new(error.kind(), format!("listen at {}: {error}", path.display())))?;
         socket.set_nonblocking(true)?;
         let spare = spare(&socket);
-        Ok(Self { socket, path, spare })
+        Ok(Self { socket, services: path.clone(), path, spare })
     }
 
     /// The next client, if one waits.
@@ -55,9 +56,14 @@ impl Listener {
         }
     }
 
+    /// Reaches services by a path relative to their folder from now on.
+    pub fn reach_from_its_folder(&mut self) {
+        self.services = self.path.file_name().map(Into::into).unwrap_or_default();
+    }
+
     /// Where guests' connections to `port` go.
     pub fn service(&self, port: u32) -> PathBuf {
-        let mut path = self.path.clone().into_os_string();
+        let mut path = self.services.clone().into_os_string();
         path.push(format!("_{port}"));
         path.into()
     }

@@ -103,6 +103,13 @@ impl Vsock {
         })
     }
 
+    /// Reaches services of the host by its socket's path relative to the folder that this is in: the jail makes that the
+    /// working folder, whatever is above it.
+    pub fn reaching_from_its_folder(mut self) -> Self {
+        self.listener.reach_from_its_folder();
+        self
+    }
+
     /// Takes the guest's packets, as long as their answers find room.
     fn transmit(&mut self, io: &mut Io) -> Result<(), Fault> {
         let memory = io.queues[TX].memory().clone();

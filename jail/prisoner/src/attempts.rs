@@ -1,4 +1,4 @@
-//! What an exploited monitor would try.
+//! What a program that was taken over would try.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -7,13 +7,11 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::ptr::null_mut;
 
-use yunju_vmm::threads::Kind;
-
 /// What a prisoner knows of the outside.
 pub struct World {
-    /// The one folder that it sees.
+    /// The one folder that it sees, with a listening socket `sock`.
     pub folder: PathBuf,
-    /// A folder that it must not see, with `secret`, `disk` and a listening socket `sock`.
+    /// A folder beside it that it must not see, with `secret`, `disk` and a listening socket `sock`.
     pub outside: PathBuf,
     /// Of the process that started all this.
     pub pid: i32,
@@ -25,24 +23,24 @@ pub struct World {
 
 /// One thing that must fail.
 pub struct Attempt {
+    /// For messages.
     pub name: &'static str,
     /// Succeeding is the escape.
     pub escape: fn(&World) -> io::Result<()>,
     /// Fails also without lists of system calls: something else stands behind them.
     pub twice: bool,
-    /// Kinds of threads to which the call is allowed.
-    pub allowed: &'static [Kind],
 }
 
 const fn attempt(name: &'static str, escape: fn(&World) -> io::Result<()>) -> Attempt {
-    Attempt { name, escape, twice: true, allowed: &[] }
+    Attempt { name, escape, twice: true }
 }
 
 /// Nothing but the lists of system calls stands against it.
 const fn filtered(name: &'static str, escape: fn(&World) -> io::Result<()>) -> Attempt {
-    Attempt { name, escape, twice: false, allowed: &[] }
+    Attempt { name, escape, twice: false }
 }
 
+/// All that must fail.
 pub const ATTEMPTS: &[Attempt] = &[
     attempt("open a file of the host", |_| open("/etc/passwd", libc::O_RDONLY)),
     attempt("open a file of the host the old way", |_| sys(libc::SYS_open, &[path("/etc/passwd"), 0])),
@@ -54,7 +52,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt("make a file in its folder", |world| open(&text(&world.folder.join("new")), libc::O_CREAT | libc::O_RDWR)),
     attempt("make a file in its root", |_| open("/new", libc::O_CREAT | libc::O_RDWR)),
     attempt("remove the socket in its folder", |world| {
-        sys(libc::SYS_unlink, &[path(&text(&world.folder.join("vsock_7")))])
+        sys(libc::SYS_unlink, &[path(&text(&world.folder.join("sock")))])
     }),
     attempt("climb out of its folder", climb),
     attempt("open by handle", |_| sys(libc::SYS_open_by_handle_at, &[3, 0, 0])),
@@ -63,6 +61,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt("connect to a socket outside", |world| {
         unix(text(&world.outside.join("sock")).as_bytes(), libc::SYS_connect)
     }),
+    attempt("climb to a socket outside", |_| unix(b"../outside/sock", libc::SYS_connect)),
     attempt("connect to an abstract socket", |world| {
         unix(format!("\0yunju-jail-{}", world.pid).as_bytes(), libc::SYS_connect)
     }),
@@ -114,10 +113,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     filtered("programs in the kernel", |_| sys(libc::SYS_bpf, &[0, 0, 0]).or_else(reached)),
     filtered("faults of its own memory", |_| sys(libc::SYS_userfaultfd, &[1]).or_else(reached)),
     filtered("another handler of signals", |_| sys(libc::SYS_rt_sigaction, &[libc::SIGSYS as i64, 0, 0, 8])),
-    Attempt {
-        allowed: &[Kind::Block],
-        ..filtered("a ring of requests", |_| sys(libc::SYS_io_uring_setup, &[0, 0]).or_else(reached))
-    },
+    filtered("a ring of requests", |_| sys(libc::SYS_io_uring_setup, &[0, 0]).or_else(reached)),
     filtered("type into a terminal", |_| sys(libc::SYS_ioctl, &[0, libc::TIOCSTI as i64, path("x")]).or_else(reached)),
     filtered("a thread", |_| {
         // With no stack the kernel refuses what a list lets through.
@@ -133,20 +129,10 @@ pub const ATTEMPTS: &[Attempt] = &[
     }),
 ];
 
-/// Must succeed in the thread named: so that a table of failures means something.
+/// Must succeed where the program does it: so that a table of failures means something.
 pub const CONTROLS: &[Attempt] = &[
-    Attempt {
-        allowed: &[Kind::Vsock],
-        ..attempt("connect to the socket in its folder", |world| {
-            unix(text(&world.folder.join("vsock_7")).as_bytes(), libc::SYS_connect)
-        })
-    },
-    Attempt {
-        allowed: &[Kind::Block, Kind::Main],
-        ..attempt("write to its disk", |world| {
-            sys(libc::SYS_pwrite64, &[world.disk.as_raw_fd().into(), path("x"), 1, 0])
-        })
-    },
+    attempt("connect to the socket in its folder", |_| unix(b"sock", libc::SYS_connect)),
+    attempt("write to its disk", |world| sys(libc::SYS_pwrite64, &[world.disk.as_raw_fd().into(), path("x"), 1, 0])),
 ];
 
 fn clone(world: &World) -> World {
@@ -241,15 +227,19 @@ fn with_socket(family: i32, call: i64, address: *const u8, length: usize) -> io:
 
 /// More processes than any machine needs.
 fn fork_bomb(_: &World) -> io::Result<()> {
-    for _ in 0..200 {
+    for _ in 0..600 {
         // SAFETY: the child makes one system call after the other and returns nowhere.
         match unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } {
             -1 => return Err(io::Error::last_os_error()),
-            0 => loop {
-                let pause = libc::timespec { tv_sec: 60, tv_nsec: 0 };
-                // SAFETY: the time is valid for the call. The child dies with its namespace.
-                unsafe { libc::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, &pause, null_mut()) };
-            },
+            0 => {
+                // SAFETY: numbers. The child dies with its parent, should there be no namespace to die with.
+                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+                loop {
+                    let pause = libc::timespec { tv_sec: 60, tv_nsec: 0 };
+                    // SAFETY: the time is valid for the call.
+                    unsafe { libc::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, &pause, null_mut()) };
+                }
+            }
             _ => {}
         }
     }
