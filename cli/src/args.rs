@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use yunju_manager::model::Role;
+use yunju_manager::model::{Role, Scope};
 use yunju_protocol::machine::ByteSize;
 
 /// Desktops that live on this host and open in a browser.
@@ -33,6 +33,12 @@ pub enum Command {
     /// Add, list, change and remove users, give them new passwords
     #[command(subcommand)]
     User(User),
+    /// Where users are logged in
+    #[command(subcommand)]
+    Session(Session),
+    /// What programs show instead of a password
+    #[command(subcommand)]
+    Token(Token),
     /// Give users a role together
     #[command(subcommand)]
     Group(Group),
@@ -238,10 +244,84 @@ pub enum User {
         #[command(flatten)]
         listing: Listing,
     },
+    /// Add a user and print an address where they choose a password; it works once, for a week
+    #[command(after_help = "Example:\n  yunju user invite carol --role developer")]
+    Invite {
+        /// 1 to 32 of a-z, 0-9 and -
+        name: String,
+        /// What they may do: admin, user, developer or auditor
+        #[arg(long, default_value = "user")]
+        role: Role,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Print an address where a user chooses another password; it works once, for a day
+    Link {
+        /// Who
+        name: String,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Let a user log in without the authenticator that they lost
+    RmFactor {
+        /// Who
+        name: String,
+    },
     /// Delete a user who owns no desktop
     Rm {
         /// Who
         name: String,
+    },
+}
+
+/// Whose things.
+#[derive(Debug, Args)]
+pub struct Whose {
+    /// Of this user [default: your own; everybody's on the service's host]
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Session {
+    /// List where users are logged in
+    Ls(Whose),
+    /// End sessions, and what is open by them
+    Rm {
+        /// Their ids
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make a token and print it; it is not shown again
+    #[command(after_help = "Example:\n  yunju token add backup --user alice --scope read --scope desktops --days 90")]
+    Add {
+        /// What to call it
+        name: String,
+        /// What it is for: read, screen, desktops, admin; may be given more than once
+        #[arg(long = "scope", required = true, value_name = "SCOPE")]
+        scopes: Vec<Scope>,
+        /// How many days it lasts, at most 366
+        #[arg(long, default_value_t = 30)]
+        days: u16,
+        /// Whose it is [default: your own]
+        #[arg(long, value_name = "USER")]
+        user: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// List tokens
+    Ls(Whose),
+    /// End tokens, and what is open by them
+    Rm {
+        /// Their ids
+        #[arg(required = true)]
+        ids: Vec<String>,
     },
 }
 

@@ -64,6 +64,8 @@ async fn talk(data: PathBuf, command: Command) -> Result<()> {
     match command {
         Command::Serve(arguments) => serve::run(data, arguments).await,
         Command::User(arguments) => users::run(&client, arguments).await,
+        Command::Session(arguments) => users::session(&client, arguments).await,
+        Command::Token(arguments) => users::token(&client, arguments).await,
         Command::Group(arguments) => users::group(&client, arguments).await,
         Command::Create(arguments) => desktops::create(&client, arguments).await,
         Command::Start(arguments) => desktops::start(&client, arguments).await,

@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use yunju_manager::model::{Desktop, Group, Image, Snapshot, State, User};
+use yunju_manager::model::{Desktop, Group, Image, Session, Snapshot, State, Token, User};
 use yunju_protocol::machine::ByteSize;
 
 use crate::args::Format;
@@ -123,6 +123,30 @@ impl Row for User {
         };
         vec![self.name.clone(), self.role.to_string(), note.to_owned()]
     }
+}
+
+impl Row for Session {
+    const COLUMNS: &'static [&'static str] = &["ID", "USER", "SINCE", "LAST USED", "FROM", "BROWSER"];
+
+    fn cells(&self) -> Vec<String> {
+        let (since, used) = (time(self.created), time(self.last_used));
+        vec![self.id.clone(), self.user.clone(), since, used, self.address.clone(), self.agent.clone()]
+    }
+}
+
+impl Row for Token {
+    const COLUMNS: &'static [&'static str] = &["ID", "USER", "NAME", "SCOPES", "EXPIRES", "LAST USED"];
+
+    fn cells(&self) -> Vec<String> {
+        let used = self.last_used.map_or_else(|| "never".to_owned(), time);
+        let scopes = words(&self.scopes);
+        vec![self.id.to_string(), self.user.clone(), self.name.clone(), scopes, time(self.expires), used]
+    }
+}
+
+/// Words with commas between.
+pub fn words<T: ToString>(words: &[T]) -> String {
+    words.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl Row for Group {

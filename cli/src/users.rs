@@ -1,9 +1,11 @@
-//! `yunju user …`, `yunju group …`
+//! `yunju user …`, `group …`, `session …`, `token …`
 
 use anyhow::Result;
-use yunju_manager::model::{self, NewGroup, NewUser, OneTimePassword, Role, UserChange};
+use yunju_manager::model::{
+    self, Invitation, Link, NewGroup, NewToken, NewTokenAnswer, NewUser, OneTimePassword, Role, UserChange,
+};
 
-use crate::args::{Format, Group, Listing, User};
+use crate::args::{Format, Group, Listing, Session, Token, User, Whose};
 use crate::client::{Client, segment};
 use crate::output;
 
@@ -24,6 +26,13 @@ pub async fn run(client: &Client, command: User) -> Result<()> {
             let user: model::User = client.patch(&format!("/v1/users/{}", segment(&name)), &change).await?;
             output::one(&user, listing.output)
         }
+        User::Invite { name, role, listing } => {
+            link(client.post("/v1/invitations", &Invitation { name, role }).await?, &listing)
+        }
+        User::Link { name, listing } => {
+            link(client.post(&format!("/v1/users/{}/link", segment(&name)), &()).await?, &listing)
+        }
+        User::RmFactor { name } => client.delete(&format!("/v1/users/{}/factor", segment(&name))).await,
         User::Rm { name } => client.delete(&format!("/v1/users/{}", segment(&name))).await,
     }
 }
@@ -49,6 +58,62 @@ pub async fn group(client: &Client, command: Group) -> Result<()> {
         Group::Rm { name } => client.delete(&format!("/v1/groups/{}", segment(&name))).await?,
     }
     Ok(())
+}
+
+fn of(path: &str, user: Option<&str>) -> String {
+    user.map_or_else(|| path.to_owned(), |user| format!("{path}?user={}", segment(user)))
+}
+
+/// Runs one of the session commands.
+pub async fn session(client: &Client, command: Session) -> Result<()> {
+    match command {
+        Session::Ls(Whose { user, listing }) => {
+            let sessions: Vec<model::Session> = client.get(&of("/v1/sessions", user.as_deref())).await?;
+            output::list(&sessions, listing.output)
+        }
+        Session::Rm { ids } => {
+            for id in &ids {
+                client.delete(&format!("/v1/sessions/{}", segment(id))).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Runs one of the token commands.
+pub async fn token(client: &Client, command: Token) -> Result<()> {
+    match command {
+        Token::Add { name, scopes, days, user, listing } => {
+            let made: NewTokenAnswer = client.post("/v1/tokens", &NewToken { name, scopes, days, user }).await?;
+            match listing.output {
+                Format::Json => output::json(&made),
+                Format::Table => {
+                    eprintln!("until {}, for {}:", output::time(made.about.expires), output::words(&made.about.scopes));
+                    output::line(&made.token)
+                }
+            }
+        }
+        Token::Ls(Whose { user, listing }) => {
+            let tokens: Vec<model::Token> = client.get(&of("/v1/tokens", user.as_deref())).await?;
+            output::list(&tokens, listing.output)
+        }
+        Token::Rm { ids } => {
+            for id in &ids {
+                client.delete(&format!("/v1/tokens/{}", segment(id))).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn link(link: Link, listing: &Listing) -> Result<()> {
+    match listing.output {
+        Format::Json => output::json(&link),
+        Format::Table => {
+            eprintln!("{} chooses a password here, once, until {}:", link.user, output::time(link.expires));
+            output::line(&link.url)
+        }
+    }
 }
 
 fn print(password: OneTimePassword, listing: &Listing) -> Result<()> {

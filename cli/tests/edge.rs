@@ -119,6 +119,51 @@ fn streams_end_when_the_right_to_them_does() {
 }
 
 #[test]
+fn ending_a_session_or_a_user_ends_what_is_open_by_it_and_nothing_else() {
+    let (service, cookie) = running();
+    let own = service.own_origin();
+    let open = |cookie: &str| {
+        let (status, _, mut stream) = service.websocket("alice", cookie, &own);
+        assert_eq!(status, 101);
+        greeting(&mut stream);
+        stream
+    };
+    let login = || {
+        let body = serde_json::json!({"name": "alice", "password": "alice has chosen"}).to_string();
+        let (_, head, _) = service.http("POST", "/v1/session", "", &own, &body);
+        head.lines().find_map(|l| l.strip_prefix("set-cookie: ")).unwrap().split(';').next().unwrap().to_owned()
+    };
+    let sessions = || service.json(&["session", "ls", "--user", "alice"]).as_array().unwrap().clone();
+    let before = sessions();
+    let second = login();
+    let id =
+        sessions().into_iter().find(|session| !before.contains(session)).unwrap()["id"].as_str().unwrap().to_owned();
+    let (mut kept, mut ended) = (open(&cookie), open(&second));
+    service.ok(&["session", "rm", &id]);
+    assert!(ends(&mut ended), "its session");
+    kept.write_all(b"\x82\x8c\0\0\0\0RFB 003.008\n").unwrap();
+    kept.read_exact(&mut [0; 4]).unwrap();
+    service.ok(&["user", "set", "alice", "--disable"]);
+    assert!(ends(&mut kept), "its user");
+    assert_eq!(service.websocket("alice", &cookie, &own).0, 401);
+}
+
+#[test]
+fn ending_a_token_ends_what_is_open_by_it() {
+    let (service, _) = running();
+    let token = service.ok(&["token", "add", "viewer", "--user", "alice", "--scope", "screen"]);
+    let bearer = format!("authorization: Bearer {}\r\n", token.trim());
+    let (status, _, mut stream) = service.stream_with("/desktops/alice/ws", "", "", &bearer);
+    assert_eq!(status, 101);
+    greeting(&mut stream);
+    let tokens = service.json(&["token", "ls"]);
+    assert_eq!((tokens[0]["name"].as_str(), tokens[0]["user"].as_str()), (Some("viewer"), Some("alice")));
+    service.ok(&["token", "rm", tokens[0]["id"].as_str().unwrap()]);
+    assert!(ends(&mut stream));
+    assert_eq!(service.stream_with("/desktops/alice/ws", "", "", &bearer).0, 401);
+}
+
+#[test]
 fn a_vnc_viewer_connects_through_a_local_port() {
     let (service, _) = running();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();

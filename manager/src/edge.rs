@@ -180,6 +180,7 @@ impl Grant {
         let session = match caller.via() {
             Via::Local => None,
             Via::Session(session) => Some((session.token_hash.clone(), session.user.id, session.expires)),
+            Via::Token(token) => Some((token.token_hash.clone(), token.user.id, token.expires)),
         };
         Self { desktop, session, revoked: service.revoked.subscribe() }
     }
@@ -215,7 +216,7 @@ impl Grant {
 fn concerns(what: &Revoked, desktop: Uuid, session: Option<&(Vec<u8>, Uuid, Timestamp)>) -> bool {
     match what {
         Revoked::Desktop(id) => *id == desktop,
-        Revoked::Session(hash) => session.is_some_and(|(own, _, _)| own == hash),
+        Revoked::Credential(hash) => session.is_some_and(|(own, _, _)| own == hash),
         Revoked::User(user, keep) => {
             session.is_some_and(|(own, id, _)| id == user && keep.as_ref().is_none_or(|keep| keep != own))
         }

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, broadcast};
 use uuid::Uuid;
 
 use crate::api::problem::Refusal;
-use crate::auth::{self, brake::Brake};
+use crate::auth::{self, brake::Brake, rate::Rate};
 use crate::folder::Folder;
 use crate::images::{self, Image};
 use crate::machines::Machines;
@@ -32,6 +32,8 @@ pub struct Service {
     pub url: String,
     /// Slows guessing down.
     pub brake: Brake,
+    /// Slows down who asks too often.
+    pub rate: Rate,
     /// Who looks at desktops.
     pub viewers: Arc<Viewers>,
     /// How images are being warmed.
@@ -44,9 +46,9 @@ pub struct Service {
 /// What no longer gives access.
 #[derive(Debug, Clone)]
 pub enum Revoked {
-    /// This session.
-    Session(Vec<u8>),
-    /// All sessions of a user but this one.
+    /// This session or API token, by its hash.
+    Credential(Vec<u8>),
+    /// All sessions and tokens of a user but this one.
     User(Uuid, Option<Vec<u8>>),
     /// To this desktop, for everybody.
     Desktop(Uuid),
@@ -57,9 +59,9 @@ impl Service {
     pub fn new(store: Arc<Store>, machines: Machines, data: PathBuf, images: PathBuf, url: String) -> Self {
         let (revoked, _) = broadcast::channel(256);
         // hashing takes 19 MiB and tens of milliseconds each
-        let (brake, viewers, warming, hashing) =
-            (Brake::default(), Arc::default(), Warming::default(), Semaphore::new(2));
-        Self { store, machines, data, images, url, brake, viewers, warming, revoked, hashing }
+        let (brake, rate, viewers, warming, hashing) =
+            (Brake::default(), Rate::default(), Arc::default(), Warming::default(), Semaphore::new(2));
+        Self { store, machines, data, images, url, brake, rate, viewers, warming, revoked, hashing }
     }
 
     /// Ends the streams that something gave access to.

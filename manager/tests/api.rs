@@ -2,126 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // test support functions panic to fail
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+mod common;
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{HeaderMap, Request};
-use hyper_util::rt::TokioIo;
+use common::{house, image};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
-use yunju_manager::api::{access::Peer, router, routes};
-use yunju_manager::auth::{self, authorize::Action};
-use yunju_manager::machines::{Jail, Limits, Machines, Programs};
+use yunju_manager::api::routes;
+use yunju_manager::auth::authorize::Action;
 use yunju_manager::model::Role;
-use yunju_manager::service::Service;
-use yunju_manager::store::{Store, User};
-
-struct House {
-    address: SocketAddr,
-    service: Arc<Service>,
-    folder: tempfile::TempDir,
-}
-
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-
-    /// The sentence of a refusal.
-    fn detail(&self) -> String {
-        assert_eq!(self.headers["content-type"], "application/problem+json");
-        self.json()["detail"].as_str().unwrap().to_owned()
-    }
-
-    fn cookie(&self) -> String {
-        self.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned()
-    }
-}
-
-async fn house() -> House {
-    let folder = tempfile::tempdir().unwrap();
-    for part in ["desktops", "layers", "snapshots", "images/card"] {
-        std::fs::create_dir_all(folder.path().join(part)).unwrap();
-    }
-    image(folder.path(), json!({}));
-    let store = Arc::new(Store::in_memory().unwrap());
-    let nowhere = |name: &str| PathBuf::from("/nonexistent").join(name);
-    let programs =
-        Programs { vmm: nowhere("yunju-vmm"), proxy: nowhere("yunju-vnc-proxy"), passt: None, jail: Jail::Warn };
-    let data = folder.path().to_owned();
-    let machines = Machines::new(store.clone(), data.clone(), programs, Limits::default());
-    let service = Service::new(store, machines, data, folder.path().join("images"), "http://here".to_owned());
-    let service = Arc::new(service);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let app = router(service.clone()).into_make_service_with_connect_info::<Peer>();
-    tokio::spawn(axum::serve(listener, app).into_future());
-    House { address, service, folder }
-}
-
-/// An image called `card`, with some things other than they should be.
-fn image(house: &Path, other: Value) {
-    let folder = house.join("images/card");
-    for file in ["vmlinux", "system.img"] {
-        std::fs::write(folder.join(file), "x").unwrap();
-    }
-    let mut manifest = json!({"name": "card", "digest": "sha256:1", "kernel": "vmlinux",
-        "disks": [{"path": "system.img"}], "memory": "128M"});
-    manifest.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
-    std::fs::write(folder.join("image.json"), manifest.to_string()).unwrap();
-}
-
-impl House {
-    fn origin(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    async fn ask(&self, method: &str, path: &str, cookie: &str, body: Value) -> Answer {
-        let origin = self.origin();
-        self.send(method, path, &[("cookie", cookie), ("origin", &origin)], body.to_string()).await
-    }
-
-    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: String) -> Answer {
-        let mut request = Request::builder().method(method).uri(path).header("host", self.address.to_string());
-        for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
-            request = request.header(*name, *value);
-        }
-        if !headers.iter().any(|(name, _)| *name == "content-type") {
-            request = request.header("content-type", "application/json");
-        }
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        let response = sender.send_request(request.body(Full::<Bytes>::from(body)).unwrap()).await.unwrap();
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: head.status.as_u16(), headers: head.headers, body }
-    }
-
-    /// A user with a session, who has chosen a password or not.
-    fn user(&self, name: &str, role: Role, chosen: bool) -> (User, String) {
-        let user = self.service.store.add_user(name, role, &auth::hash_password("correct horse")).unwrap();
-        let hash = user.password_hash.clone();
-        self.service.store.set_password(user.id, &hash, !chosen, None).unwrap();
-        let token = auth::token();
-        self.service.store.add_session(user.id, &auth::token_hash(&token), 60).unwrap();
-        (user, format!("yunju_session={token}"))
-    }
-
-    async fn desktop(&self, name: &str, cookie: &str) {
-        let made = self.ask("POST", "/v1/desktops", cookie, json!({"name": name, "image": "card"})).await;
-        assert_eq!(made.status, 201, "{}", String::from_utf8_lossy(&made.body));
-    }
-}
 
 /// Every endpoint × every kind of caller. A desktop that one may have but cannot start (no program is
 /// there) answers 500, one that does not run 409: both say that the caller was let through.
@@ -134,6 +21,21 @@ async fn every_endpoint_lets_exactly_those_through_who_may() {
         ("POST",   "/v1/session",                   json!({}),   [422, 422, 422, 422, 422, 422]),
         ("GET",    "/v1/session",                   json!(null), [401, 200, 200, 200, 200, 200]),
         ("POST",   "/v1/session/password",          json!({"current": "wrong one", "new": "something"}), [401, 403, 403, 403, 403, 403]),
+        ("POST",   "/v1/links",                     json!({}),   [422, 422, 422, 422, 422, 422]),
+        ("POST",   "/v1/session/factor",            json!({"password": "wrong one"}), [401, 403, 403, 403, 403, 403]),
+        ("POST",   "/v1/session/factor/confirm",    json!({"code": "000000"}), [401, 403, 409, 409, 409, 409]),
+        ("POST",   "/v1/session/factor/remove",     json!({"password": "wrong one"}), [401, 403, 403, 403, 403, 403]),
+        ("GET",    "/v1/sessions",                  json!(null), [401, 403, 200, 200, 200, 200]),
+        ("GET",    "/v1/sessions?user=owner",       json!(null), [401, 403, 404, 200, 200, 200]),
+        ("DELETE", "/v1/sessions/none",             json!(null), [401, 403, 404, 404, 404, 404]),
+        ("GET",    "/v1/tokens",                    json!(null), [401, 403, 200, 200, 200, 200]),
+        ("GET",    "/v1/tokens?user=owner",         json!(null), [401, 403, 404, 200, 200, 200]),
+        ("POST",   "/v1/tokens",                    json!({"name": "t", "scopes": ["read"]}), [401, 403, 201, 201, 201, 201]),
+        ("POST",   "/v1/tokens",                    json!({"name": "u", "scopes": ["read"], "user": "other"}), [401, 403, 201, 403, 403, 403]),
+        ("DELETE", "/v1/tokens/none",               json!(null), [401, 403, 404, 404, 404, 404]),
+        ("POST",   "/v1/users/owner/link",          json!(null), [401, 403, 403, 403, 403, 201]),
+        ("DELETE", "/v1/users/owner/factor",        json!(null), [401, 403, 403, 403, 403, 204]),
+        ("POST",   "/v1/invitations",               json!({"name": "y"}), [401, 403, 403, 403, 403, 201]),
         ("GET",    "/v1/users",                     json!(null), [401, 403, 403, 200, 403, 200]),
         ("POST",   "/v1/users",                     json!({"name": "x", "role": "user"}), [401, 403, 403, 403, 403, 201]),
         ("POST",   "/v1/users/x/password",          json!(null), [401, 403, 403, 403, 403, 200]),

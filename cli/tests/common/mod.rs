@@ -219,9 +219,14 @@ impl Service {
 
     /// The same with any path.
     pub fn stream(&self, path: &str, cookie: &str, origin: &str) -> (u16, String, TcpStream) {
+        self.stream_with(path, cookie, origin, "")
+    }
+
+    /// The same with more lines in the head.
+    pub fn stream_with(&self, path: &str, cookie: &str, origin: &str, more: &str) -> (u16, String, TcpStream) {
         let upgrade = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
                        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-        let mut stream = self.request("GET", path, cookie, origin, upgrade, "");
+        let mut stream = self.request("GET", path, cookie, origin, &format!("{upgrade}{more}"), "");
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];

@@ -1,7 +1,7 @@
 //! Who asks, and what they may.
 //!
 //! A request comes from a browser over TCP, where a session cookie says who it is and `Origin` that one
-//! of our pages sent it; or from a process on this host through the service's Unix socket, where the
+//! of our pages sent it; from a program that shows an API token; or from a process on this host through the service's Unix socket, where the
 //! kernel says that it is the same user or root: that caller may do everything. What the others may is for
 //! [`crate::auth::authorize`] to say, which [`permit`] asks before each handler.
 
@@ -21,8 +21,10 @@ use uuid::Uuid;
 use super::problem::Refusal;
 use crate::auth;
 use crate::auth::authorize::{Action, Actor, Denial, Resource, authorize};
+use crate::auth::rate::Who;
+use crate::model::Scope;
 use crate::service::Service;
-use crate::store::{Session, User};
+use crate::store::{Session, Token, User};
 
 /// The session cookie's name.
 pub const COOKIE: &str = "yunju_session";
@@ -63,28 +65,36 @@ pub enum Via {
     Local,
     /// By the session of a browser.
     Session(Session),
+    /// By an API token.
+    Token(Token),
 }
 
 impl Caller {
     /// A process of the service's own user, or of root.
     pub const LOCAL: Self = Self { via: Via::Local, actor: Actor::Local };
 
-    fn session(session: Session, service: &Service) -> Result<Self, Refusal> {
-        let user = &session.user;
+    fn user_by(via: Via, user: &User, scopes: Option<Vec<Scope>>, service: &Service) -> Result<Self, Refusal> {
         let roles = service.store.roles(user)?;
-        let actor = Actor::User { id: user.id, roles, must_change: user.must_change, scopes: None };
-        Ok(Self { via: Via::Session(session), actor })
+        let actor = Actor::User { id: user.id, roles, must_change: user.must_change, scopes };
+        Ok(Self { via, actor })
     }
 
-    /// Who asks, if anybody says so.
+    /// Who asks, if anybody says so. A token that is shown counts alone, whatever cookie comes with it.
     pub fn identify(parts: &Parts, service: &Service) -> Result<Option<Self>, Refusal> {
         match peer(parts)? {
             Peer::Local(Some(uid)) if uid == 0 || uid == rustix::process::geteuid().as_raw() => Ok(Some(Self::LOCAL)),
             Peer::Local(_) => Err(Refusal::forbidden("this socket is for the service's own user and root")),
+            Peer::Remote(_) if parts.headers.contains_key(header::AUTHORIZATION) => {
+                let Some(token) = bearer(&parts.headers) else { return Ok(None) };
+                let Some(token) = service.store.token(&auth::token_hash(token))? else { return Ok(None) };
+                let (user, scopes) = (token.user.clone(), token.scopes.clone());
+                Self::user_by(Via::Token(token), &user, Some(scopes), service).map(Some)
+            }
             Peer::Remote(_) => {
                 let Some(token) = cookie(&parts.headers) else { return Ok(None) };
-                let session = service.store.session(&auth::token_hash(token))?;
-                session.map(|session| Self::session(session, service)).transpose()
+                let Some(session) = service.store.session(&auth::token_hash(token))? else { return Ok(None) };
+                let user = session.user.clone();
+                Self::user_by(Via::Session(session), &user, None, service).map(Some)
             }
         }
     }
@@ -104,6 +114,7 @@ impl Caller {
         match &self.via {
             Via::Local => None,
             Via::Session(session) => Some(&session.user),
+            Via::Token(token) => Some(&token.user),
         }
     }
 
@@ -130,6 +141,9 @@ pub async fn permit(
     let caller = Caller::identify(&parts, &service)?;
     let nobody = Actor::Nobody;
     let actor = caller.as_ref().map_or(&nobody, Caller::actor);
+    if action != Action::Look {
+        within_rate(&service, &parts, caller.as_ref())?;
+    }
     // who is not known learns nothing by how long it takes to find something
     authorize(actor, action, Resource::Service).map_err(|denial| Refusal::denied(denial, "page", ""))?;
     let resource = find(&service, &mut parts, action).await?;
@@ -140,6 +154,16 @@ pub async fn permit(
         parts.extensions.insert(caller);
     }
     Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+/// Refuses who asks too often. Local processes may.
+fn within_rate(service: &Service, parts: &Parts, caller: Option<&Caller>) -> Result<(), Refusal> {
+    let who = match (peer(parts)?, caller.and_then(Caller::user)) {
+        (Peer::Local(_), _) => return Ok(()),
+        (Peer::Remote(_), Some(user)) => Who::User(user.id),
+        (Peer::Remote(address), None) => Who::Address(address),
+    };
+    service.rate.take(who).map_err(|wait| Refusal::too_fast(wait.as_secs() + 1))
 }
 
 /// What the path names: its kind, its name, and whose it is. The thing itself goes into the extensions.
@@ -169,6 +193,14 @@ async fn find(
         "user" => {
             let found = service.store.user_named(&name)?;
             Some(("user", name, of(keep(parts, found, |user| user.id))))
+        }
+        "session" => {
+            let found = service.store.session_by_id(&name)?;
+            Some(("session", name, of(keep(parts, found, |session| session.user.id))))
+        }
+        "token" => {
+            let found = service.store.token_by_id(&name)?;
+            Some(("token", name, of(keep(parts, found, |token| token.user.id))))
         }
         "group" => {
             let found = service.store.group_named(&name)?;
@@ -221,7 +253,7 @@ impl<S: Sync> FromRequestParts<S> for LoggedIn {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         match Caller::from_request_parts(parts, state).await?.via {
             Via::Session(session) => Ok(Self(session)),
-            Via::Local => Err(Refusal::invalid("a local caller has no session")),
+            Via::Local | Via::Token(_) => Err(Refusal::invalid("this is for who is logged in with a session")),
         }
     }
 }
@@ -232,6 +264,12 @@ pub fn peer(parts: &Parts) -> Result<Peer, Refusal> {
     info.map(|info| info.0).ok_or_else(|| Refusal::internal("a request without a connection"))
 }
 
+/// RFC 6750 §2.1
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
 fn cookie(headers: &HeaderMap) -> Option<&str> {
     let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
@@ -239,11 +277,12 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Refuses what a page of somebody else's made a browser send: everything that changes something, and
-/// every upgrade, must come from our own origin.
+/// every upgrade, must come from our own origin. A token is not sent by a browser by itself: who shows one may come from anywhere.
 pub async fn own_pages_only(State(_): State<Arc<Service>>, request: Request, next: Next) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     let harmless = matches!(parts.method, Method::GET | Method::HEAD) && !parts.headers.contains_key(header::UPGRADE);
-    if !harmless && matches!(peer(&parts)?, Peer::Remote(_)) && !from_own_origin(&parts.headers) {
+    let shows_token = parts.headers.contains_key(header::AUTHORIZATION);
+    if !harmless && !shows_token && matches!(peer(&parts)?, Peer::Remote(_)) && !from_own_origin(&parts.headers) {
         return Err(Refusal::forbidden("this request did not come from a page of this service"));
     }
     Ok(next.run(Request::from_parts(parts, body)).await)

@@ -6,6 +6,7 @@
 //! Refusals are [`crate::model::Problem`]s.
 
 pub mod access;
+mod account;
 mod console;
 mod desktops;
 pub mod problem;

@@ -75,6 +75,17 @@ impl Refusal {
         Self { retry_after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", detail) }
     }
 
+    /// 429
+    pub fn too_fast(seconds: u64) -> Self {
+        let detail = format!("too many requests: try again in {seconds} s");
+        Self { retry_after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail) }
+    }
+
+    /// 403: the password is right, and a code is needed too.
+    pub fn second_factor_needed() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "second_factor_needed", "enter the code that your authenticator shows")
+    }
+
     /// 502: a process of ours does not do its part.
     pub fn upstream(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_GATEWAY, "machine", detail)

@@ -8,7 +8,7 @@ use axum::http::Method;
 use axum::middleware;
 use axum::routing::{self, MethodRouter};
 
-use super::{access, console, desktops, session, snapshots, users};
+use super::{access, account, console, desktops, session, snapshots, users};
 use crate::auth::authorize::Action;
 use crate::service::Service;
 use crate::{edge, web};
@@ -17,7 +17,7 @@ use crate::{edge, web};
 pub struct Route {
     /// `GET` …
     pub method: Method,
-    /// With the names of its variable parts in braces: `{desktop}`, `{user}` and `{group}` are looked up before the handler runs.
+    /// With the names of its variable parts in braces: `{desktop}`, `{user}`, `{group}`, `{session}` and `{token}` are looked up before the handler runs.
     pub path: &'static str,
     /// What a caller must be allowed to do with that.
     pub action: Action,
@@ -94,12 +94,25 @@ pub fn api() -> Vec<Route> {
         Route::delete("/v1/session", A::Own, "Log out", session::logout),
         Route::post("/v1/session/password", A::Own, "Change the own password", session::change_password),
 
+        Route::post("/v1/session/factor", A::ChangeOwn, "Begin to use an authenticator: its key", account::begin_factor),
+        Route::post("/v1/session/factor/confirm", A::ChangeOwn, "Use it from now on: recovery codes", account::confirm_factor),
+        Route::post("/v1/session/factor/remove", A::ChangeOwn, "Use it no longer", account::remove_own_factor),
+        Route::get("/v1/sessions", A::SeeOwn, "Where the caller is logged in, or `?user=`", account::sessions),
+        Route::delete("/v1/sessions/{session}", A::ChangeOwn, "End a session and what is open by it", account::end_session),
+        Route::get("/v1/tokens", A::SeeOwn, "The caller's API tokens, or those of `?user=`", account::tokens),
+        Route::post("/v1/tokens", A::ChangeOwn, "Make an API token", account::add_token),
+        Route::delete("/v1/tokens/{token}", A::ChangeOwn, "End a token and what is open by it", account::end_token),
+        Route::post("/v1/links", A::Enter, "Choose a password with a link", account::use_link),
+
         Route::get("/v1/users", A::SeeUsers, "All users", users::list),
         Route::post("/v1/users", A::ChangeUsers, "Add a user, with a one-time password", users::add),
         Route::get("/v1/users/{user}", A::SeeUsers, "One user", users::show),
         Route::patch("/v1/users/{user}", A::ChangeUsers, "Change a user's role, or disable them", users::change),
         Route::delete("/v1/users/{user}", A::ChangeUsers, "Delete a user who owns no desktop", users::remove),
         Route::post("/v1/users/{user}/password", A::ChangeUsers, "A new one-time password", users::reset_password),
+        Route::post("/v1/users/{user}/link", A::ChangeUsers, "A link with which the user chooses a password", account::link),
+        Route::delete("/v1/users/{user}/factor", A::ChangeUsers, "Let a user log in without the authenticator that they lost", account::remove_factor),
+        Route::post("/v1/invitations", A::ChangeUsers, "Add a user who chooses a password with a link", account::invite),
         Route::get("/v1/groups", A::SeeUsers, "All groups", users::groups),
         Route::post("/v1/groups", A::ChangeUsers, "Add a group", users::add_group),
         Route::delete("/v1/groups/{group}", A::ChangeUsers, "Delete a group; its members stay", users::remove_group),

@@ -6,7 +6,10 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Slows down whoever keeps failing: after a few free attempts each failure doubles the wait.
+use super::neighbourhood;
+
+/// Slows down whoever keeps failing: after a few free attempts each failure doubles the wait. It holds a user at one
+/// address, and an address: nobody locks somebody else out.
 #[derive(Debug, Default)]
 pub struct Brake {
     of_user: Failures<(String, IpAddr)>,
@@ -16,20 +19,20 @@ pub struct Brake {
 impl Brake {
     /// How long this user at this address must wait before the next attempt counts.
     pub fn wait(&self, user: &str, address: IpAddr) -> Option<Duration> {
-        let now = Instant::now();
+        let (now, address) = (Instant::now(), neighbourhood(address));
         self.of_user.wait(&(user.to_owned(), address), now).max(self.of_address.wait(&address, now))
     }
 
     /// An attempt failed.
     pub fn failed(&self, user: &str, address: IpAddr) {
-        let now = Instant::now();
+        let (now, address) = (Instant::now(), neighbourhood(address));
         self.of_user.add((user.to_owned(), address), 4, now);
         self.of_address.add(address, 30, now);
     }
 
     /// An attempt succeeded.
     pub fn succeeded(&self, user: &str, address: IpAddr) {
-        self.of_user.forget(&(user.to_owned(), address));
+        self.of_user.forget(&(user.to_owned(), neighbourhood(address)));
     }
 }
 

@@ -2,7 +2,10 @@
 
 pub mod authorize;
 pub mod brake;
+pub mod rate;
+pub mod totp;
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::LazyLock;
 
 use argon2::Argon2;
@@ -31,9 +34,10 @@ pub fn hash_password(password: &str) -> String {
 }
 
 /// Whether `password` has this `hash`. Without a hash the same work is done and the answer is no,
-/// so that time does not tell which users exist.
+/// so that time tells neither which users exist nor who has yet to choose a password.
 pub fn verify_password(password: &str, hash: Option<&str>) -> bool {
     static NOBODY: LazyLock<String> = LazyLock::new(|| hash_password("nobody"));
+    let hash = hash.filter(|hash| *hash != NO_PASSWORD);
     let known = hash.is_some();
     let Ok(hash) = PasswordHash::new(hash.unwrap_or(&NOBODY)) else { return false };
     Argon2::default().verify_password(password.as_bytes(), &hash).is_ok() && known
@@ -43,6 +47,25 @@ pub fn verify_password(password: &str, hash: Option<&str>) -> bool {
 pub fn token() -> String {
     let bytes: [u8; 32] = rand::random();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What stands instead of a hash until a user has chosen a password: none fits.
+pub const NO_PASSWORD: &str = "!";
+
+/// How API tokens begin, so that whoever finds one knows what it is.
+pub const API_TOKEN: &str = "yj_";
+
+/// A random API token.
+pub fn api_token() -> String {
+    format!("{API_TOKEN}{}", token())
+}
+
+/// Addresses that one person can have at will count as one: those of a network of IPv6 (/64).
+pub fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
 }
 
 /// What of a token is stored.
@@ -62,6 +85,7 @@ mod tests {
         assert!(!verify_password("correct horse ", Some(&hash)));
         assert!(!verify_password("nobody", None));
         assert!(!verify_password("x", Some("not a hash")));
+        assert!(!verify_password("!", Some(NO_PASSWORD)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// What a user may do; `auth/authorize.rs` says what that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,6 +187,9 @@ pub struct Login {
     pub name: String,
     /// Their password.
     pub password: String,
+    /// What their authenticator shows, or a recovery code; asked for with the code `second_factor_needed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
 }
 
 /// `POST /v1/session/password`
@@ -196,4 +200,139 @@ pub struct PasswordChange {
     pub current: String,
     /// The one from now on, at least 8 characters.
     pub new: String,
+}
+
+/// Somewhere that a user is logged in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// What it is called.
+    pub id: String,
+    /// Who.
+    pub user: String,
+    /// When they logged in.
+    pub created: Timestamp,
+    /// When it ends by itself.
+    pub expires: Timestamp,
+    /// When it was last used, to within a minute.
+    pub last_used: Timestamp,
+    /// From where they logged in.
+    pub address: String,
+    /// What their browser called itself then.
+    pub agent: String,
+    /// It is the one that asks.
+    pub current: bool,
+}
+
+/// `POST /v1/tokens`
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// What to call it.
+    pub name: String,
+    /// What it is for.
+    pub scopes: Vec<Scope>,
+    /// How many days it lasts, 1 to 366.
+    #[serde(default = "some_days")]
+    pub days: u16,
+    /// Whose it is; the caller's own if absent. Only a local caller names another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+fn some_days() -> u16 {
+    30
+}
+
+/// An API token, of which only this is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Never changes.
+    pub id: Uuid,
+    /// Whose it is.
+    pub user: String,
+    /// What they call it.
+    pub name: String,
+    /// What it is for.
+    pub scopes: Vec<Scope>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it ends by itself.
+    pub expires: Timestamp,
+    /// When it was last used, to within a minute.
+    pub last_used: Option<Timestamp>,
+}
+
+/// A token that was just made.
+#[derive(Serialize, Deserialize)]
+pub struct NewTokenAnswer {
+    /// Goes behind `Authorization: Bearer`. Shown once, stored nowhere.
+    pub token: String,
+    /// What is known of it from now on.
+    pub about: Token,
+}
+
+/// `POST /v1/invitations`
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Invitation {
+    /// What they will log in with.
+    pub name: String,
+    /// What they may do.
+    #[serde(default = "plain_user")]
+    pub role: Role,
+}
+
+/// With this somebody chooses a password, once.
+#[derive(Serialize, Deserialize)]
+pub struct Link {
+    /// Whose password.
+    pub user: String,
+    /// For `POST /v1/links`. Shown once, stored nowhere.
+    pub token: String,
+    /// The same for people.
+    pub url: String,
+    /// When it ends by itself.
+    pub expires: Timestamp,
+}
+
+/// `POST /v1/links`
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkUse {
+    /// Of the link.
+    pub token: String,
+    /// The password from now on, at least 8 characters.
+    pub password: String,
+}
+
+/// `POST /v1/session/factor` and `…/remove`
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FactorProof {
+    /// The own password.
+    pub password: String,
+}
+
+/// What an authenticator needs to know.
+#[derive(Serialize, Deserialize)]
+pub struct FactorKey {
+    /// For typing.
+    pub key: String,
+    /// For a QR code.
+    pub uri: String,
+}
+
+/// `POST /v1/session/factor/confirm`
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FactorCode {
+    /// What the authenticator shows.
+    pub code: String,
+}
+
+/// Each logs in once instead of a code. Shown once, stored nowhere.
+#[derive(Serialize, Deserialize)]
+pub struct RecoveryCodes {
+    /// To be written down.
+    pub codes: Vec<String>,
 }

@@ -5,6 +5,7 @@ mod groups;
 mod layers;
 mod sessions;
 mod snapshots;
+mod tokens;
 mod users;
 
 use std::path::{Path, PathBuf};
@@ -16,8 +17,9 @@ use rusqlite::Connection;
 pub use desktops::{Desired, Desktop, Ended, NewDesktop};
 pub use groups::Group;
 pub use layers::{Below, DisksOf, Layer, Tops};
-pub use sessions::Session;
+pub use sessions::{NewSession, Session};
 pub use snapshots::{NewSnapshot, Snapshot};
+pub use tokens::Token;
 pub use users::User;
 
 /// Each entry brings a database from the version of its index to the next.
@@ -132,6 +134,12 @@ fn now() -> i64 {
 fn timestamp(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
     let seconds: i64 = row.get(column)?;
     Ok(Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+/// [`timestamp`], if there is something.
+fn optional_time(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
+    let seconds: Option<i64> = row.get(column)?;
+    Ok(seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()))
 }
 
 /// A column of text that was written from a value of this program.

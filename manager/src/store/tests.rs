@@ -9,6 +9,10 @@ fn with_alice() -> (Store, User) {
     (store, alice)
 }
 
+fn log_in(store: &Store, user: &User, token_hash: &[u8], seconds: i64) {
+    store.add_session(&NewSession { user: user.id, token_hash, seconds, ..NewSession::default() }).unwrap();
+}
+
 fn add(store: &Store, owner: &User, name: &str) -> uuid::Uuid {
     let id = uuid::Uuid::new_v4();
     let new = NewDesktop {
@@ -80,7 +84,7 @@ fn a_user_who_owns_desktops_stays_and_one_who_owns_none_goes_with_their_sessions
     let id = add(&store, &alice, "dev");
     assert!(matches!(store.delete_user(&alice), Err(Error::OwnsDesktops(name)) if name == "alice"));
     store.delete_desktop(id).unwrap();
-    store.add_session(alice.id, b"token", 60).unwrap();
+    log_in(&store, &alice, b"token", 60);
     store.delete_user(&alice).unwrap();
     assert!(store.session(b"token").unwrap().is_none());
 }
@@ -88,8 +92,8 @@ fn a_user_who_owns_desktops_stays_and_one_who_owns_none_goes_with_their_sessions
 #[test]
 fn a_session_is_found_until_it_runs_out_or_is_ended() {
     let (store, alice) = with_alice();
-    store.add_session(alice.id, b"one", 60).unwrap();
-    store.add_session(alice.id, b"over", 0).unwrap();
+    log_in(&store, &alice, b"one", 60);
+    log_in(&store, &alice, b"over", 0);
     assert_eq!(store.session(b"one").unwrap().unwrap().user.name, "alice");
     assert!(store.session(b"over").unwrap().is_none());
     assert!(store.session(b"other").unwrap().is_none());
@@ -101,7 +105,7 @@ fn a_session_is_found_until_it_runs_out_or_is_ended() {
 fn a_new_password_ends_all_sessions_but_the_one_to_keep() {
     let (store, alice) = with_alice();
     for token in [b"one", b"two"] {
-        store.add_session(alice.id, token, 60).unwrap();
+        log_in(&store, &alice, token, 60);
     }
     store.set_password(alice.id, "new", false, Some(b"two")).unwrap();
     assert!(store.session(b"one").unwrap().is_none());

@@ -1,7 +1,7 @@
 //! Who may use the service.
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::{Error, Result, Store, now, parsed, timestamp, unique};
@@ -40,6 +40,26 @@ pub(super) fn user(row: &Row<'_>) -> rusqlite::Result<User> {
         second_factor: row.get("totp_confirmed")?,
         created: timestamp(row, "created")?,
     })
+}
+
+pub(super) fn set_password(
+    connection: &Connection,
+    user: Uuid,
+    password_hash: &str,
+    must_change: bool,
+    keep: Option<&[u8]>,
+) -> Result<()> {
+    let user = user.to_string();
+    connection.execute(
+        "UPDATE users SET password_hash = ?2, must_change = ?3 WHERE id = ?1",
+        params![user, password_hash, must_change],
+    )?;
+    connection.execute("DELETE FROM sessions WHERE user_id = ?1 AND token_hash IS NOT ?2", params![user, keep])?;
+    if keep.is_none() {
+        connection.execute("DELETE FROM tokens WHERE user_id = ?1", [&user])?;
+        connection.execute("DELETE FROM links WHERE user_id = ?1", [&user])?;
+    }
+    Ok(())
 }
 
 impl Store {
@@ -107,19 +127,10 @@ impl Store {
         })
     }
 
-    /// Replaces a password and ends the sessions that were opened with the old one, except `keep`.
+    /// Replaces a password and ends the sessions that were opened with the old one, except `keep`. Without one to keep
+    /// somebody else did it: tokens and links of the user end too.
     pub fn set_password(&self, user: Uuid, password_hash: &str, must_change: bool, keep: Option<&[u8]>) -> Result<()> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction()?;
-        transaction.execute(
-            "UPDATE users SET password_hash = ?2, must_change = ?3 WHERE id = ?1",
-            params![user.to_string(), password_hash, must_change],
-        )?;
-        transaction.execute(
-            "DELETE FROM sessions WHERE user_id = ?1 AND token_hash IS NOT ?2",
-            params![user.to_string(), keep],
-        )?;
-        Ok(transaction.commit()?)
+        self.change(|transaction| set_password(transaction, user, password_hash, must_change, keep))
     }
 
     /// Deletes a user who owns no desktop, with their sessions.
