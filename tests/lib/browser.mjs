@@ -41,8 +41,9 @@ export async function until(what, condition, patience = 60_000) {
 
 /** A page of one person. */
 export class Person {
-  static async arrive(browser, url, { width = 1280, height = 860, patience = 60_000 } = {}) {
-    const context = await browser.newContext({ viewport: { width, height } });
+  /** `more` is for the browser: `deviceScaleFactor`, `hasTouch`, `locale`, `colorScheme`, … */
+  static async arrive(browser, url, { width = 1280, height = 860, patience = 60_000, ...more } = {}) {
+    const context = await browser.newContext({ viewport: { width, height }, ...more });
     const page = await context.newPage();
     page.setDefaultTimeout(patience);
     const person = new Person(page, url, patience);
@@ -77,6 +78,37 @@ export class Person {
 
   card(name) {
     return this.page.locator(`[data-testid="desktop-card"][data-name="${name}"]`);
+  }
+
+  /** Brings the toolbar of a desktop up. */
+  async toolbar() {
+    const { width } = this.page.viewportSize();
+    await this.page.mouse.move(width / 2, 2); // on its handle it stays
+    await this.page.locator('[data-testid="toolbar"][data-quiet="false"]').waitFor();
+  }
+
+  /** Presses a button of the toolbar; opens its panel, if it has one and that is closed. */
+  async tool(name) {
+    await this.toolbar();
+    const button = this.part(`toolbar-${name}`);
+    if ((await button.getAttribute('aria-expanded')) !== 'true') await button.click();
+  }
+
+  /** Presses something in a panel of the toolbar. */
+  async choose(tool, name) {
+    await this.tool(tool);
+    await this.part(name).click();
+  }
+
+  /** Closes what is open in the toolbar and lets the desktop have the keyboard. */
+  async leaveToolbar() {
+    for (let n = 0; n < 2; n += 1) if (await this.page.evaluate(() => document.activeElement?.closest('[data-testid="toolbar"]') !== null)) await this.page.keyboard.press('Escape');
+  }
+
+  /** The desktop keeps its size from now on and is scaled into the window. */
+  async scaled() {
+    await this.choose('display', 'size-fit');
+    await this.leaveToolbar();
   }
 
   /** Opens a desktop and waits for its picture. */

@@ -59,7 +59,7 @@ test('the guest follows the size of the window, and fits into it when it must no
   await person.page.setViewportSize({ width: 1000, height: 760 });
   await person.fitted();
   await sees(person, 'a whole card', (card) => card.starts === 1);
-  await person.part('toolbar-resize').click();
+  await person.scaled();
   await person.page.setViewportSize({ width: 700, height: 600 });
   await until('the picture scaled into the window', async () => {
     const box = await person.canvas.boundingBox();
@@ -77,8 +77,8 @@ test('two people see the same and caps lock is lit for both', async (t) => {
   await other.part('desktop-list').waitFor();
   await person.open('card');
   await other.open('card');
-  await person.part('toolbar-resize').click();
-  await other.part('toolbar-resize').click();
+  await person.scaled();
+  await other.scaled();
   await person.move(300, 600);
   await person.type('both');
   await sees(other, 'what the first one did', (card) => card.presses === 4 && card.x === 300 && card.y === 600);

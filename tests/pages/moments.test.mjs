@@ -30,12 +30,12 @@ const look = (person, name) => person.page.goto(`${person.url}/desktops/${name}`
 test('a desktop that was suspended shows the same picture and takes the next key', async (t) => {
   const { service, person } = await desktop(t);
   await person.open('card');
-  await person.part('toolbar-resize').click();
+  await person.scaled();
   await person.move(300, 600);
   await person.type('abc');
   await sees(person, 'the keys', (card) => card.presses === 3 && !card.down);
   const before = await person.rectangle(0, 0, 1000, 340);
-  await person.part('toolbar-suspend').click();
+  await person.choose('power', 'power-suspend');
   await state(person, 'suspended');
   await person.keep('asleep');
   assert.equal(JSON.parse(await service.yunju('show', 'card', '-o', 'json')).state, 'suspended');

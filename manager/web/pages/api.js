@@ -1,5 +1,7 @@
 // The service's API, asked from its own pages.
 
+import { locale, t, told } from "./text.js";
+
 /** A request that was not carried out; the message is a sentence for people. */
 export class Refused extends Error {
   constructor(status, code, detail) {
@@ -19,12 +21,12 @@ async function request(method, path, body) {
   try {
     response = await fetch(path, options);
   } catch {
-    throw new Refused(0, "unreachable", "The service cannot be reached.");
+    throw new Refused(0, "unreachable", t("The service cannot be reached."));
   }
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
-  const detail = problem.detail ?? `The service answers ${response.status}.`;
-  throw new Refused(response.status, problem.code ?? "", sentence(detail));
+  const detail = problem.detail ? told(sentence(problem.detail)) : t("The service answers {status}.", { status: response.status });
+  throw new Refused(response.status, problem.code ?? "", detail);
 }
 
 /** Details come as a clause in plain text: for a page it gets a capital letter, quotation marks and a full stop. */
@@ -62,5 +64,5 @@ export function when(text) {
   const moment = new Date(text);
   const today = moment.toDateString() === new Date().toDateString();
   const day = today ? {} : { day: "numeric", month: "short" };
-  return moment.toLocaleString("en", { hour: "2-digit", minute: "2-digit", hour12: false, ...day });
+  return moment.toLocaleString(locale, { hour: "2-digit", minute: "2-digit", hour12: false, ...day });
 }

@@ -3,6 +3,7 @@
 import { blob, desktop as path, get, loggedOut, part, post, remove, sleep, when } from "./api.js";
 import { confirm, form } from "./dialogs.js";
 import { openFork, openMoments } from "./moments.js";
+import { t, told } from "./text.js";
 
 const list = part("desktop-list");
 const template = document.getElementById("card");
@@ -42,14 +43,14 @@ export function show(desktop) {
   set("desktop-state", (e) => {
     const shown = failed && desktop.state === "stopped" ? "failed" : desktop.state;
     e.dataset.state = shown;
-    e.textContent = shown;
+    e.textContent = t(shown);
   });
-  const processors = desktop.cpus === 1 ? "1 processor" : `${desktop.cpus} processors`;
+  const processors = desktop.cpus === 1 ? t("1 processor") : t("{count} processors", { count: desktop.cpus });
   const owner = me.role === "admin" ? `${desktop.owner} · ` : "";
   set("desktop-facts", (e) => (e.textContent = `${owner}${desktop.image} · ${size(desktop.memory)} · ${processors}`));
   set("desktop-reason", (e) => {
     e.hidden = !["stopped", "suspended"].includes(desktop.state) || !desktop.ended;
-    e.textContent = desktop.ended?.reason ?? "";
+    e.textContent = told(desktop.ended?.reason ?? "");
   });
   const up = ["running", "starting", "suspended"].includes(desktop.state);
   set("desktop-open", (e) => {
@@ -62,11 +63,11 @@ export function show(desktop) {
   set("desktop-suspend", (e) => (e.hidden = desktop.state !== "running"));
   set("desktop-restart", (e) => (e.hidden = desktop.state !== "running"));
   set("desktop-undo", (e) => (e.hidden = !desktop.restore_point));
-  set("desktop-undo-time", (e) => (e.textContent = desktop.restore_point ? `back to ${when(desktop.restore_point)}` : ""));
+  set("desktop-undo-time", (e) => (e.textContent = desktop.restore_point ? t("back to {time}", { time: when(desktop.restore_point) }) : ""));
   set("desktop-stop", (e) => {
     e.hidden = ["stopped", "suspended", "suspending"].includes(desktop.state);
     // whoever asks twice means it
-    e.textContent = desktop.state === "stopping" ? "Stop now" : "Stop";
+    e.textContent = desktop.state === "stopping" ? t("Stop now") : t("Stop");
   });
   picture(card);
 }
@@ -118,15 +119,15 @@ function wire(card) {
     return post(path(desktop.id, "/suspend"));
   });
   on("desktop-undo", async ({ id, name, restore_point: point }) => {
-    const text = `It becomes what it was ${when(point)}. What it is now is kept: undo again to come back.`;
-    if (await confirm(`Undo ${name}?`, text, "Undo")) return post(path(id, "/undo"));
+    const text = t("It becomes what it was {time}. What it is now is kept: undo again to come back.", { time: when(point) });
+    if (await confirm(t("Undo {name}?", { name }), text, t("Undo"))) return post(path(id, "/undo"));
   });
   on("desktop-fork", (desktop) => void openFork(desktop));
   on("desktop-snapshots", (desktop) => openMoments(desktop));
   on("desktop-restart", ({ id }) => post(path(id, "/restart")));
   on("desktop-stop", ({ id, state }) => post(path(id, "/stop"), { force: state === "stopping" }));
   on("desktop-delete", async ({ id, name }) => {
-    const sure = await confirm(`Delete ${name}?`, "Everything in it is lost. This cannot be undone.", "Delete");
+    const sure = await confirm(t("Delete {name}?", { name }), t("Everything in it is lost. This cannot be undone."), t("Delete"));
     if (!sure) return;
     await remove(path(id));
     forget(id);
@@ -183,7 +184,7 @@ part("desktop-create").addEventListener("click", async () => {
     images = (await get("/v1/images")).filter(({ problem }) => !problem);
     options(part("create-image"), images.map(({ name }) => name), "desktop");
     describe();
-    part("create-error").textContent = images.length ? "" : "There is no image yet: an admin builds one with `yunju image build`.";
+    part("create-error").textContent = images.length ? "" : t("There is no image yet: an admin builds one with `yunju image build`.");
     part("create-submit").disabled = images.length === 0;
     part("create-owner").parentElement.hidden = me.role !== "admin";
     if (me.role === "admin") options(part("create-owner"), (await get("/v1/users")).map(({ name }) => name), me.name);

@@ -1,13 +1,31 @@
 // Dialogs: a question, and a form that is worked on.
 
-import { loggedOut, part } from "./api.js";
+import { loggedOut } from "./api.js";
+import { make } from "./dom.js";
+import { t } from "./text.js";
+
+let question;
+
+function build() {
+  const part = (tag, name, attributes = {}) => make(tag, { "data-testid": `confirm-${name}`, ...attributes });
+  const [title, text, cancel, ok] = [
+    part("h2", "title", { id: "confirm-title" }), part("p", "text", { class: "quiet" }),
+    part("button", "cancel", { value: "", class: "plain" }), part("button", "ok", { value: "yes", class: "danger primary" }),
+  ];
+  cancel.textContent = t("Cancel");
+  const form = make("form", { method: "dialog" }, title, text, make("div", { class: "row" }, cancel, ok));
+  const dialog = make("dialog", { "data-testid": "confirm-dialog", "aria-labelledby": "confirm-title" }, form);
+  document.body.append(dialog);
+  return { dialog, title, text, ok };
+}
 
 /** Asks whether something shall be done. */
 export function confirm(title, text, action) {
-  const dialog = part("confirm-dialog");
-  part("confirm-title").textContent = title;
-  part("confirm-text").textContent = text;
-  part("confirm-ok").textContent = action;
+  question ??= build();
+  const { dialog } = question;
+  question.title.textContent = title;
+  question.text.textContent = text;
+  question.ok.textContent = action;
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true }));

@@ -1,6 +1,7 @@
 // Logging in, and choosing a password when the one used was made by the service.
 
 import { get, part, post } from "./api.js";
+import { t } from "./text.js";
 
 const login = part("login-form");
 const password = part("password-form");
@@ -11,7 +12,7 @@ function askForNewPassword(name, current) {
   password.elements.name.value = name;
   password.elements.current.value = current;
   document.getElementById("current").hidden = current !== "";
-  document.getElementById("lead").textContent = `Welcome, ${name}. Choose a password of your own, 8 characters or more.`;
+  document.getElementById("lead").textContent = t("Welcome, {name}. Choose a password of your own, 8 characters or more.", { name });
   password.elements[current === "" ? "current" : "new"].focus();
 }
 
@@ -42,7 +43,7 @@ password.addEventListener("submit", (event) => {
   event.preventDefault();
   const { current, new: fresh, again } = password.elements;
   submit(password, part("password-error"), async () => {
-    if (fresh.value !== again.value) throw new Error("The two passwords differ.");
+    if (fresh.value !== again.value) throw new Error(t("The two passwords differ."));
     await post("/v1/session/password", { current: current.value, new: fresh.value });
     location.assign("/");
   });

@@ -3,6 +3,7 @@
 import { desktop as path, get, loggedOut, part, post, remove, when } from "./api.js";
 import { show } from "./desktops.js";
 import { confirm, form } from "./dialogs.js";
+import { t } from "./text.js";
 
 const dialog = part("snapshots-dialog");
 const forkDialog = part("fork-dialog");
@@ -11,14 +12,16 @@ let source; // what is forked: a desktop, and perhaps one of its snapshots
 
 export function openFork(desktop, snapshot) {
   source = { desktop, snapshot };
-  part("fork-title").textContent = snapshot ? `Fork ${desktop.name} as it was ${when(snapshot.created)}` : `Fork ${desktop.name}`;
+  part("fork-title").textContent = snapshot
+    ? t("Fork {name} as it was {time}", { name: desktop.name, time: when(snapshot.created) })
+    : t("Fork {name}", { name: desktop.name });
   part("fork-error").textContent = "";
   forkDialog.showModal();
 }
 
 export async function openMoments(desktop) {
   shown = desktop;
-  part("snapshots-title").textContent = `Snapshots of ${desktop.name}`;
+  part("snapshots-title").textContent = t("Snapshots of {name}", { name: desktop.name });
   part("snapshots-error").textContent = "";
   await list();
   dialog.showModal();
@@ -35,9 +38,9 @@ async function list() {
 
 function row(snapshot) {
   const element = document.getElementById("moment").content.firstElementChild.cloneNode(true);
-  const title = snapshot.name || (snapshot.kind === "point" ? "Restore point" : "Snapshot");
+  const title = snapshot.name || (snapshot.kind === "point" ? t("Restore point") : t("Snapshot"));
   part("snapshot-title", element).textContent = title;
-  const what = snapshot.memory ? size(snapshot.bytes) : "disks only";
+  const what = snapshot.memory ? size(snapshot.bytes) : t("disks only");
   part("snapshot-facts", element).textContent = `${when(snapshot.created)} · ${what}`;
   if (snapshot.screen) {
     const image = element.querySelector("img");
@@ -57,8 +60,8 @@ function row(snapshot) {
       }
     });
   on("snapshot-restore", async () => {
-    const text = `It becomes what it was ${when(snapshot.created)}. What it is now is kept as a restore point.`;
-    if (!(await confirm(`Go back with ${shown.name}?`, text, "Go back"))) return;
+    const text = t("It becomes what it was {time}. What it is now is kept as a restore point.", { time: when(snapshot.created) });
+    if (!(await confirm(t("Go back with {name}?", { name: shown.name }), text, t("Go back")))) return;
     show(await post(at(snapshot, "/restore")));
     dialog.close();
   });
