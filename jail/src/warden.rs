@@ -27,7 +27,9 @@ pub fn stay(prisoner: Pid, tell: OwnedFd, spec: &Spec<'_>, owner: Owner, lack: L
         Ok(code) => process::exit(code),
         Err(error) => {
             eprintln!("{}: error: {error}", spec.program);
-            // The prisoner dies with us.
+            // It would die with us, but a moment later: whoever waits for us would find its files in use.
+            let _ = kill_process(prisoner, Signal::KILL);
+            let _ = waitpid(Some(prisoner), WaitOptions::empty());
             process::exit(1)
         }
     }
@@ -57,7 +59,17 @@ fn folder(path: &Path) -> io::Result<(OwnedFd, OsString)> {
     Ok((openat(CWD, folder, flags, rustix::fs::Mode::empty())?, name.to_owned()))
 }
 
-/// Passes signals on until the prisoner has ended, and returns its exit code; if it died by a signal, so do we.
+/// Whether this process was started with a signal ignored, as by nohup(1).
+fn ignored(signal: libc::c_int) -> bool {
+    // SAFETY: the action is zeroed, which is valid, and only written to by the call.
+    unsafe {
+        let mut action: libc::sigaction = mem::zeroed();
+        libc::sigaction(signal, ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Passes signals on until the prisoner has ended, and returns its exit code; if it died by a signal, so do we. Of what else
+/// ends programs from a terminal, both die: the prisoner first, so that nothing of it is left when we are gone.
 fn watch(prisoner: Pid) -> io::Result<i32> {
     // SAFETY: the set is initialised by sigemptyset before it is used, and the calls only touch it and this
     // thread's signal mask.
@@ -65,6 +77,9 @@ fn watch(prisoner: Pid) -> io::Result<i32> {
         let mut signals = mem::zeroed();
         libc::sigemptyset(&mut signals);
         for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGCHLD] {
+            libc::sigaddset(&mut signals, signal);
+        }
+        for signal in [libc::SIGHUP, libc::SIGQUIT].into_iter().filter(|signal| !ignored(*signal)) {
             libc::sigaddset(&mut signals, signal);
         }
         libc::pthread_sigmask(libc::SIG_BLOCK, &signals, ptr::null_mut());
@@ -85,7 +100,12 @@ fn watch(prisoner: Pid) -> io::Result<i32> {
         let passed = match signal {
             libc::SIGTERM => Signal::TERM,
             libc::SIGINT => Signal::INT,
-            _ => continue,
+            libc::SIGCHLD => continue,
+            ending => {
+                kill_process(prisoner, Signal::KILL)?;
+                waitpid(Some(prisoner), WaitOptions::empty())?;
+                die_by(ending);
+            }
         };
         // It is not reaped yet, so the number is still its own.
         let _ = kill_process(prisoner, passed);

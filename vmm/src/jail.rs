@@ -1,6 +1,7 @@
 //! What a machine's jail is like: what it must still reach, and how much it may use.
 
 pub mod calls;
+mod kvm;
 
 use std::io;
 use std::path::PathBuf;

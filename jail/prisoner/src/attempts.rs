@@ -7,6 +7,10 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::ptr::null_mut;
 
+/// Requests of linux/kvm.h that nobody makes.
+const KVM_CREATE_DEVICE: i64 = 0xc00c_aee0;
+const KVM_ENABLE_CAP: i64 = 0x4068_aea3;
+
 /// What a prisoner knows of the outside.
 pub struct World {
     /// The one folder that it sees, with a listening socket `sock`.
@@ -115,6 +119,8 @@ pub const ATTEMPTS: &[Attempt] = &[
     filtered("another handler of signals", |_| sys(libc::SYS_rt_sigaction, &[libc::SIGSYS as i64, 0, 0, 8])),
     filtered("a ring of requests", |_| sys(libc::SYS_io_uring_setup, &[0, 0]).or_else(reached)),
     filtered("type into a terminal", |_| sys(libc::SYS_ioctl, &[0, libc::TIOCSTI as i64, path("x")]).or_else(reached)),
+    filtered("a device in the kernel", |_| sys(libc::SYS_ioctl, &[0, KVM_CREATE_DEVICE, 0]).or_else(reached)),
+    filtered("another capability of KVM", |_| sys(libc::SYS_ioctl, &[0, KVM_ENABLE_CAP, 0]).or_else(reached)),
     filtered("a thread", |_| {
         // With no stack the kernel refuses what a list lets through.
         sys(libc::SYS_clone, &[(libc::CLONE_THREAD | libc::CLONE_SIGHAND) as i64, 0, 0, 0, 0]).or_else(reached)

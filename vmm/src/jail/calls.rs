@@ -3,13 +3,8 @@
 use libc::*;
 use yunju_jail::filter::{Call, NAMESPACES, When, call, call_if};
 
+use super::kvm;
 use crate::threads::Kind;
-
-/// The type byte of all requests to KVM (linux/kvm.h, `KVMIO`).
-const KVM: u64 = 0xae00;
-const KVM_RUN: u64 = 0xae80;
-const KVM_GET_REGS: u64 = 0x8090_ae81;
-const TYPE: u64 = 0xff00;
 
 /// Neither a thread nor new namespaces.
 const FORK: When = When::Masked(0, (CLONE_VM | CLONE_THREAD | CLONE_SIGHAND | NAMESPACES) as u64, 0);
@@ -35,7 +30,6 @@ const FILES: &[Call] = &[
 
 /// Processors are made and saved, machines reset, snapshots begun.
 const MAIN: &[Call] = &[
-    call_if(SYS_ioctl, When::Masked(1, TYPE, KVM), "the virtual machine: made, saved, restored"),
     call_if(SYS_ioctl, When::Is(1, &[TCGETS, TCSETS, TCGETS2, TCSETS2]), "a terminal put back as it was"),
     call_if(SYS_tgkill, When::Masked(2, !0x3f & 0xffff_ffff, 0), "processors called out of the guest"),
     call_if(SYS_fcntl, COPY, "the kernel, read again at a restart"),
@@ -54,11 +48,7 @@ const MAIN: &[Call] = &[
 
 const SNAPSHOT: &[Call] = &[call(SYS_wait4, "the child that writes")];
 
-const VCPU: &[Call] = &[
-    call_if(SYS_ioctl, When::Is(1, &[KVM_RUN, KVM_GET_REGS]), "running the guest, and where it crashed"),
-    call(SYS_eventfd2, "a device that is started"),
-    call_if(SYS_fcntl, COPY, "the same"),
-];
+const VCPU: &[Call] = &[call(SYS_eventfd2, "a device that is started"), call_if(SYS_fcntl, COPY, "the same")];
 
 const BLOCK: &[Call] = &[
     call(SYS_io_uring_setup, "requests in flight"),
@@ -141,9 +131,9 @@ const SIGNALS: &[Call] = &[call(SYS_rt_sigtimedwait, "signals")];
 pub fn of(kind: Kind) -> &'static [&'static [Call]] {
     match kind {
         // It flushes disks that are paused, and makes a restored screen.
-        Kind::Main => &[MAIN, FILES, GPU],
+        Kind::Main => &[kvm::MAIN, MAIN, FILES, GPU],
         Kind::Snapshot => &[SNAPSHOT, FILES],
-        Kind::Vcpu => &[VCPU],
+        Kind::Vcpu => &[kvm::VCPU, VCPU],
         Kind::Block => &[BLOCK, FILES],
         Kind::Net => &[NET],
         Kind::Gpu => &[GPU],

@@ -89,6 +89,21 @@ fn a_machine_dies_with_its_warden_and_a_warden_ends_as_its_machine_did() {
 }
 
 #[test]
+fn nothing_of_a_machine_is_left_when_its_warden_has_ended_by_a_terminals_signal() {
+    for (signal, number) in
+        [(rustix::process::Signal::HUP, libc::SIGHUP), (rustix::process::Signal::QUIT, libc::SIGQUIT)]
+    {
+        let mut machine = Machine::boot("test=spin").start();
+        machine.expect("TICK");
+        let jailed = machine.jailed_pid();
+        let warden = rustix::process::Pid::from_raw(machine.pid() as i32).unwrap();
+        rustix::process::kill_process(warden, signal).unwrap();
+        assert_eq!(machine.end_signal(), Some(number));
+        assert!(!std::path::Path::new(&format!("/proc/{jailed}")).exists(), "the machine outlives its warden");
+    }
+}
+
+#[test]
 fn the_jailed_process_has_no_privileges_and_sees_nothing_of_the_host() {
     let mut machine = Machine::boot("test=spin").args(["--uid", "2000000007"]).start();
     machine.expect("TICK");
