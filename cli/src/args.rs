@@ -39,6 +39,9 @@ pub enum Command {
     /// What programs show instead of a password
     #[command(subcommand)]
     Token(Token),
+    /// Who did what, and who tried
+    #[command(subcommand)]
+    Audit(Audit),
     /// Give users a role together
     #[command(subcommand)]
     Group(Group),
@@ -184,7 +187,7 @@ pub enum JailMode {
 }
 
 /// A number with s, m, h or d, or of seconds.
-fn parse_time(text: &str) -> Result<Duration, String> {
+pub fn parse_time(text: &str) -> Result<Duration, String> {
     let (digits, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
     let seconds = match unit {
         "" | "s" => Some(1),
@@ -323,6 +326,62 @@ pub enum Token {
         #[arg(required = true)]
         ids: Vec<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// List who did what, newest first
+    #[command(after_help = "Examples:\n  yunju audit ls --since 2h\n  yunju audit ls --action login --refused")]
+    Ls {
+        #[command(flatten)]
+        filter: AuditFilter,
+        /// At most so many
+        #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Print the whole log, oldest first
+    #[command(after_help = "Example:\n  yunju audit export --format csv --since 30d > audit.csv")]
+    Export {
+        #[command(flatten)]
+        filter: AuditFilter,
+        /// A line of JSON for each entry, or a table
+        #[arg(long, value_enum, default_value = "json")]
+        format: ExportFormat,
+    },
+}
+
+/// Which entries of the audit log.
+#[derive(Debug, Args)]
+pub struct AuditFilter {
+    /// By this user; `local` is this host's administrator
+    #[arg(long, value_name = "USER")]
+    pub actor: Option<String>,
+    /// What begins like this: desktop, desktop.start, login …
+    #[arg(long)]
+    pub action: Option<String>,
+    /// Of a thing with this name
+    #[arg(long, value_name = "NAME")]
+    pub resource: Option<String>,
+    /// Not earlier: a time, or so long ago
+    #[arg(long, value_name = "TIME", value_parser = crate::audit::moment)]
+    pub since: Option<jiff::Timestamp>,
+    /// Earlier
+    #[arg(long, value_name = "TIME", value_parser = crate::audit::moment)]
+    pub until: Option<jiff::Timestamp>,
+    /// Only what was refused or failed
+    #[arg(long)]
+    pub refused: bool,
+}
+
+/// How the audit log is taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// Lines of JSON
+    Json,
+    /// For spreadsheets
+    Csv,
 }
 
 #[derive(Debug, Subcommand)]

@@ -42,6 +42,17 @@ impl Client {
         Ok((body(response).await?, value))
     }
 
+    /// `GET path`, handed on as it comes.
+    pub async fn copy(&self, path: &str, to: impl Fn(&[u8]) -> Result<()>) -> Result<()> {
+        let mut body = self.send(Method::GET, path, Bytes::new(), None).await?.into_body();
+        while let Some(frame) = body.frame().await {
+            if let Ok(bytes) = frame.context("the service's answer was cut off")?.into_data() {
+                to(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+
     /// `POST path` with a body.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         parse(self.exchange(Method::POST, path, serde_json::to_vec(body)?.into()).await?)
@@ -103,6 +114,7 @@ impl Client {
                 status: status.as_u16(),
                 code: String::new(),
                 detail: format!("the service answers {status}"),
+                ..Problem::default()
             });
             return Err(Failure::Refused(problem).into());
         }

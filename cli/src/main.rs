@@ -1,6 +1,7 @@
 //! The `yunju` command: the service and its client.
 
 mod args;
+mod audit;
 mod client;
 mod console;
 mod desktops;
@@ -66,6 +67,7 @@ async fn talk(data: PathBuf, command: Command) -> Result<()> {
         Command::User(arguments) => users::run(&client, arguments).await,
         Command::Session(arguments) => users::session(&client, arguments).await,
         Command::Token(arguments) => users::token(&client, arguments).await,
+        Command::Audit(arguments) => audit::run(&client, arguments).await,
         Command::Group(arguments) => users::group(&client, arguments).await,
         Command::Create(arguments) => desktops::create(&client, arguments).await,
         Command::Start(arguments) => desktops::start(&client, arguments).await,

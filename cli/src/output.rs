@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use yunju_manager::model::{Desktop, Group, Image, Session, Snapshot, State, Token, User};
+use yunju_manager::model::{AuditEntry, Desktop, Group, Image, Session, Snapshot, State, Token, User};
 use yunju_protocol::machine::ByteSize;
 
 use crate::args::Format;
@@ -141,6 +141,16 @@ impl Row for Token {
         let used = self.last_used.map_or_else(|| "never".to_owned(), time);
         let scopes = words(&self.scopes);
         vec![self.id.to_string(), self.user.clone(), self.name.clone(), scopes, time(self.expires), used]
+    }
+}
+
+impl Row for AuditEntry {
+    const COLUMNS: &'static [&'static str] = &["AT", "ACTOR", "FROM", "ACTION", "RESOURCE", "STATUS", "DETAIL"];
+
+    fn cells(&self) -> Vec<String> {
+        let (status, at) = (self.status.to_string(), time(self.at));
+        let texts = [&self.actor, &self.address, &self.action, &self.resource, &status, &self.detail];
+        std::iter::once(at).chain(texts.into_iter().cloned()).collect()
     }
 }
 

@@ -127,6 +127,24 @@ fn roles_are_given_to_users_and_groups() {
 }
 
 #[test]
+fn the_audit_log_is_listed_and_exported() {
+    let service = with_users();
+    service.ok(&["create", "alice", "--image", "good"]);
+    service.yunju(&["create", "alice", "--image", "good"]);
+    let log = service.json(&["audit", "ls", "--action", "desktop", "--since", "1h"]);
+    let statuses: Vec<_> = log.as_array().unwrap().iter().map(|entry| entry["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [409, 201]);
+    assert_eq!((&log[1]["actor"], &log[1]["resource"]), (&json!("local"), &json!("desktop alice")));
+    let table = service.ok(&["audit", "ls", "--refused"]);
+    assert!(table.lines().count() == 2 && table.contains("desktop.add"), "{table}");
+    let csv = service.ok(&["audit", "export", "--format", "csv", "--action", "user.add"]);
+    assert!(csv.starts_with("id,at,") && csv.contains("user alice,201") && csv.contains("user bob,201"), "{csv}");
+    assert_eq!(service.ok(&["audit", "export", "--actor", "nobody"]), "");
+    let said = service.yunju(&["audit", "ls", "--since", "tomorrow"]);
+    assert!(said.code == 2 && said.err.contains("30m"), "{said:?}");
+}
+
+#[test]
 fn without_a_service_the_code_is_3_and_a_hint_says_how_to_start_it() {
     let said = service().yunju(&["ls"]);
     assert_eq!(said.code, 3);

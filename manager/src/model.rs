@@ -276,12 +276,24 @@ pub struct Health {
 }
 
 /// Why a request was not carried out (RFC 9457, `application/problem+json`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
+    /// `urn:yunju:problem:` and the code.
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    /// What the status means.
+    #[serde(default)]
+    pub title: String,
     /// The HTTP status.
     pub status: u16,
-    /// A word for programs.
+    /// A word for programs, which stays what it is.
     pub code: String,
     /// One sentence for people.
     pub detail: String,
+    /// Which request: the same as in the header `x-request-id` and in the service's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Seconds after which it may go better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
 }

@@ -31,11 +31,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// Pages and assets.
 pub(crate) fn routes() -> Vec<Route> {
     vec![
-        Route::get("/", Action::Look, "The desktops", desktops),
-        Route::get("/login", Action::Look, "Logging in", login),
-        Route::get("/desktops/{desktop}", Action::Look, "A desktop's screen", desktop),
-        Route::get("/assets/{*path}", Action::Look, "What pages are made of", asset),
-        Route::get("/assets/novnc/{*path}", Action::Look, "noVNC", novnc),
+        Route::get("page.desktops", "/", Action::Look, "The desktops", desktops),
+        Route::get("page.login", "/login", Action::Look, "Logging in", login),
+        Route::get("page.desktop", "/desktops/{desktop}", Action::Look, "A desktop's screen", desktop),
+        Route::get("asset", "/assets/{*path}", Action::Look, "What pages are made of", asset),
+        Route::get("asset.novnc", "/assets/novnc/{*path}", Action::Look, "noVNC", novnc),
     ]
 }
 

@@ -49,6 +49,8 @@ async fn every_endpoint_lets_exactly_those_through_who_may() {
         ("DELETE", "/v1/groups/g/members/new",      json!(null), [401, 403, 403, 403, 403, 200]),
         ("DELETE", "/v1/groups/g",                  json!(null), [401, 403, 403, 403, 403, 204]),
         ("DELETE", "/v1/groups/g",                  json!(null), [401, 403, 403, 403, 403, 404]),
+        ("GET",    "/v1/audit",                     json!(null), [401, 403, 403, 200, 403, 200]),
+        ("GET",    "/v1/audit/export",              json!(null), [401, 403, 403, 200, 403, 200]),
         ("GET",    "/v1/images",                    json!(null), [401, 403, 200, 200, 200, 200]),
         ("GET",    "/v1/desktops",                  json!(null), [401, 403, 200, 200, 200, 200]),
         ("GET",    "/v1/desktops/d",                json!(null), [401, 403, 404, 200, 200, 200]),

@@ -13,12 +13,14 @@ use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams, Request, State
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
 use tokio::net::{TcpListener, UnixListener};
 use uuid::Uuid;
 
+use super::audit::Done;
 use super::problem::Refusal;
+use super::request::RequestId;
 use crate::auth;
 use crate::auth::authorize::{Action, Actor, Denial, Resource, authorize};
 use crate::auth::rate::Who;
@@ -131,29 +133,54 @@ impl Caller {
     }
 }
 
-/// Before each handler: who asks, what they ask about, and whether they may. What was found is handed on.
-pub async fn permit(
-    State((service, action)): State<(Arc<Service>, Action)>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Refusal> {
+/// What stands before a route's handler.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    /// The service.
+    pub service: Arc<Service>,
+    /// What a caller must be allowed to do.
+    pub action: Action,
+    /// What the route is called.
+    pub operation: &'static str,
+}
+
+/// Before each handler: who asks, what they ask about, and whether they may. What was found is handed on. After it: the
+/// audit log.
+pub async fn permit(State(gate): State<Gate>, request: Request, next: Next) -> Result<Response, Refusal> {
     let (mut parts, body) = request.into_parts();
-    let caller = Caller::identify(&parts, &service)?;
+    let peer = peer(&parts)?;
+    let (mut caller, mut resource) = (None, String::new());
+    let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
+    let method = parts.method.clone();
+    let response = match admit(&gate, &mut parts, &mut caller, &mut resource).await {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Err(refusal) => refusal.into_response(),
+    };
+    let Gate { service, action, operation } = gate;
+    let done = Done { method: &method, operation, action, peer, caller: caller.as_ref(), resource, request: &id };
+    done.record(&service, &response);
+    Ok(response)
+}
+
+/// Finds out who asks and what they ask about, and decides.
+async fn admit(gate: &Gate, parts: &mut Parts, caller: &mut Option<Caller>, about: &mut String) -> Result<(), Refusal> {
+    let Gate { service, action, .. } = gate;
+    *caller = Caller::identify(parts, service)?;
     let nobody = Actor::Nobody;
     let actor = caller.as_ref().map_or(&nobody, Caller::actor);
-    if action != Action::Look {
-        within_rate(&service, &parts, caller.as_ref())?;
+    if *action != Action::Look {
+        within_rate(service, parts, caller.as_ref())?;
     }
     // who is not known learns nothing by how long it takes to find something
-    authorize(actor, action, Resource::Service).map_err(|denial| Refusal::denied(denial, "page", ""))?;
-    let resource = find(&service, &mut parts, action).await?;
-    if let Some((kind, name, resource)) = resource {
-        authorize(actor, action, resource).map_err(|denial| Refusal::denied(denial, kind, &name))?;
+    authorize(actor, *action, Resource::Service).map_err(|denial| Refusal::denied(denial, "page", ""))?;
+    if let Some((kind, name, resource)) = find(service, parts, *action).await? {
+        *about = format!("{kind} {}", name.chars().take(64).collect::<String>());
+        authorize(actor, *action, resource).map_err(|denial| Refusal::denied(denial, kind, &name))?;
     }
     if let Some(caller) = caller {
-        parts.extensions.insert(caller);
+        parts.extensions.insert(caller.clone());
     }
-    Ok(next.run(Request::from_parts(parts, body)).await)
+    Ok(())
 }
 
 /// Refuses who asks too often. Local processes may.

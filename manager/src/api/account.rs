@@ -5,10 +5,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::access::{Caller, Found, LoggedIn, Peer, Via};
+use super::audit::Note;
 use super::problem::Refusal;
 use super::session::{check_new_password, proven};
 use super::{Body, Query};
@@ -105,11 +107,7 @@ pub async fn tokens(
     Ok(Json(tokens.into_iter().map(shown).collect()))
 }
 
-pub async fn add_token(
-    State(service): Shared,
-    caller: Caller,
-    Body(new): Body<NewToken>,
-) -> Result<(StatusCode, Json<NewTokenAnswer>), Refusal> {
+pub async fn add_token(State(service): Shared, caller: Caller, Body(new): Body<NewToken>) -> Result<Response, Refusal> {
     names::check("token", &new.name)?;
     if new.scopes.is_empty() {
         return Err(Refusal::invalid("say what the token is for: read, screen, desktops or admin"));
@@ -135,7 +133,12 @@ pub async fn add_token(
     let seconds = i64::from(new.days) * 24 * 3600;
     let token = service.store.add_token(user.id, &new.name, &auth::token_hash(&secret), &new.scopes, seconds)?;
     tracing::info!(user = %user.name, token = %new.name, "token made");
-    Ok((StatusCode::CREATED, Json(NewTokenAnswer { token: secret, about: shown(token) })))
+    let note = Note {
+        resource: Some(format!("token {}", token.name)),
+        detail: format!("of user {}", user.name),
+        ..Note::default()
+    };
+    Ok(note.on((StatusCode::CREATED, Json(NewTokenAnswer { token: secret, about: shown(token) }))))
 }
 
 pub async fn end_token(State(service): Shared, Found(token): Found<store::Token>) -> Result<StatusCode, Refusal> {
@@ -157,12 +160,17 @@ fn give_link(service: &Service, user: &store::User, seconds: i64) -> Result<Link
 pub async fn invite(
     State(service): Shared,
     Body(Invitation { name, role }): Body<Invitation>,
-) -> Result<(StatusCode, Json<Link>), Refusal> {
+) -> Result<Response, Refusal> {
     let new = NewUser { name, role };
     names::check("user", &new.name)?;
     let user = service.store.add_user(&new.name, new.role, auth::NO_PASSWORD)?;
     tracing::info!(user = %user.name, role = %user.role, "user invited");
-    Ok((StatusCode::CREATED, Json(give_link(&service, &user, INVITATION_SECONDS)?)))
+    let note = Note {
+        resource: Some(format!("user {}", user.name)),
+        detail: format!("role {}", user.role),
+        ..Note::default()
+    };
+    Ok(note.on((StatusCode::CREATED, Json(give_link(&service, &user, INVITATION_SECONDS)?))))
 }
 
 pub async fn link(
@@ -175,7 +183,7 @@ pub async fn link(
     Ok((StatusCode::CREATED, Json(give_link(&service, &user, seconds)?)))
 }
 
-pub async fn use_link(State(service): Shared, Body(used): Body<LinkUse>) -> Result<StatusCode, Refusal> {
+pub async fn use_link(State(service): Shared, Body(used): Body<LinkUse>) -> Result<Response, Refusal> {
     let gone = || Refusal::not_found("link", "of this address: it was used, it ran out, or there is another");
     check_new_password(&used.password)?;
     let token_hash = auth::token_hash(&used.token);
@@ -187,7 +195,7 @@ pub async fn use_link(State(service): Shared, Body(used): Body<LinkUse>) -> Resu
     }
     service.revoke(Revoked::User(user.id, None));
     tracing::info!(user = %user.name, "password chosen by a link");
-    Ok(StatusCode::NO_CONTENT)
+    Ok(Note { actor: Some(user.name), ..Note::default() }.on(StatusCode::NO_CONTENT))
 }
 
 pub async fn begin_factor(

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::access::{Caller, Found};
+use super::audit::Note;
 use super::problem::Refusal;
 use super::{Body, Query};
 use crate::auth::authorize::{Action, Resource};
@@ -45,7 +46,8 @@ pub async fn create(
     extract::State(service): Shared,
     caller: Caller,
     Body(new): Body<NewDesktop>,
-) -> Result<(StatusCode, Json<Desktop>), Refusal> {
+) -> Result<Response, Refusal> {
+    let about = format!("desktop {}", new.name);
     let owner = owner(&service, &caller, &new)?;
     // work that goes on although the caller goes away: what is begun is finished
     let work = service.clone();
@@ -57,7 +59,8 @@ pub async fn create(
         Ok::<_, Refusal>(work.show(desktop))
     });
     let desktop = made.await.map_err(|panic| Refusal::internal(panic.to_string()))??;
-    Ok((StatusCode::CREATED, Json(desktop)))
+    let note = Note { resource: Some(about), detail: format!("of user {}", desktop.owner), ..Note::default() };
+    Ok(note.on((StatusCode::CREATED, Json(desktop))))
 }
 
 /// Whose the new desktop shall be, and whether the caller may say so.

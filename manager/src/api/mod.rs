@@ -7,9 +7,12 @@
 
 pub mod access;
 mod account;
+mod audit;
 mod console;
 mod desktops;
+pub mod paging;
 pub mod problem;
+pub mod request;
 pub mod routes;
 mod session;
 mod snapshots;
@@ -45,6 +48,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .layer(middleware::from_fn_with_state(service.clone(), access::own_pages_only))
         .layer(middleware::from_fn(web::security_headers))
         .layer(DefaultBodyLimit::max(64 << 10))
+        .layer(middleware::from_fn(request::identify))
         .with_state(service)
 }
 
@@ -77,6 +81,6 @@ async fn unknown(uri: Uri) -> Refusal {
     Refusal::not_found("page", uri.path())
 }
 
-async fn wrong_method() -> (StatusCode, Refusal) {
-    (StatusCode::METHOD_NOT_ALLOWED, Refusal::invalid("this cannot be done here"))
+async fn wrong_method() -> Refusal {
+    Refusal::wrong_method()
 }

@@ -10,7 +10,7 @@ use crate::model::Problem;
 use crate::{folder, http, images, machines, names, store};
 
 /// A request that is not carried out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Refusal {
     status: StatusCode,
     code: &'static str,
@@ -59,6 +59,11 @@ impl Refusal {
         }
     }
 
+    /// 405
+    pub fn wrong_method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this cannot be done here")
+    }
+
     /// 409: not in this state.
     pub fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
@@ -105,15 +110,31 @@ impl std::fmt::Display for Refusal {
     }
 }
 
+impl Refusal {
+    /// Its body.
+    pub fn problem(&self, request: Option<&str>) -> Problem {
+        Problem {
+            kind: format!("urn:yunju:problem:{}", self.code),
+            title: self.status.canonical_reason().unwrap_or_default().to_owned(),
+            status: self.status.as_u16(),
+            code: self.code.to_owned(),
+            detail: self.detail.clone(),
+            request_id: request.map(str::to_owned),
+            retry_after: self.retry_after,
+        }
+    }
+}
+
+/// The refusal itself goes along as an extension: who knows the request's id writes it into the body.
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let problem = Problem { status: self.status.as_u16(), code: self.code.to_owned(), detail: self.detail };
-        let mut response = (self.status, Json(problem)).into_response();
+        let mut response = (self.status, Json(self.problem(None))).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::Body;
 use super::access::{COOKIE, LoggedIn, Peer};
+use super::audit::Note;
 use super::problem::Refusal;
 use super::users::shown;
 use crate::auth::{self, PASSWORD_LENGTH, totp};
@@ -28,7 +29,18 @@ pub async fn login(
     headers: HeaderMap,
     Body(login): Body<Login>,
 ) -> Result<Response, Refusal> {
-    let address = address(&peer);
+    // of names that are nobody's nothing is kept: people type passwords into the wrong field
+    let tried = service.store.user_named(&login.name)?.map(|user| user.name);
+    let note = Note {
+        resource: Some(format!("user {}", tried.as_deref().unwrap_or("unknown"))),
+        actor: tried,
+        ..Note::default()
+    };
+    Ok(note.on(try_login(&service, &peer, &headers, login).await))
+}
+
+async fn try_login(service: &Service, peer: &Peer, headers: &HeaderMap, login: Login) -> Result<Response, Refusal> {
+    let address = address(peer);
     if login.name.len() > 64 || login.password.len() > *PASSWORD_LENGTH.end() {
         return Err(Refusal::invalid("the name or the password is too long"));
     }
@@ -45,7 +57,7 @@ pub async fn login(
     };
     if user.second_factor {
         let code = login.code.filter(|code| !code.is_empty()).ok_or_else(Refusal::second_factor_needed)?;
-        if !shows_factor(&service, &user, &code)? {
+        if !shows_factor(service, &user, &code)? {
             service.brake.failed(&login.name, address);
             tracing::warn!(user = %user.name, %address, "failed login: wrong code");
             return Err(Refusal::forbidden("the code is wrong, or was used already"));
@@ -64,7 +76,7 @@ pub async fn login(
     })?;
     tracing::info!(user = %user.name, %address, "logged in");
     let cookie = format!("{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}", auth::SESSION_SECONDS);
-    Ok(([(header::SET_COOKIE, cookie)], Json(shown(&service, user)?)).into_response())
+    Ok(([(header::SET_COOKIE, cookie)], Json(shown(service, user)?)).into_response())
 }
 
 fn address(peer: &Peer) -> IpAddr {

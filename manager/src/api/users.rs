@@ -5,9 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 
 use super::Body;
 use super::access::Found;
+use super::audit::Note;
 use super::problem::Refusal;
 use crate::model::{Group, NewGroup, NewUser, OneTimePassword, User, UserChange};
 use crate::service::{Revoked, Service};
@@ -38,23 +40,27 @@ pub async fn show(State(service): Shared, Found(user): Found<store::User>) -> Re
     shown(&service, user).map(Json)
 }
 
-pub async fn add(
-    State(service): Shared,
-    Body(new): Body<NewUser>,
-) -> Result<(StatusCode, Json<OneTimePassword>), Refusal> {
+pub async fn add(State(service): Shared, Body(new): Body<NewUser>) -> Result<Response, Refusal> {
     names::check("user", &new.name)?;
     let password = auth::one_time_password();
     let hash = service.hash_password(password.clone()).await;
     let user = service.store.add_user(&new.name, new.role, &hash)?;
     tracing::info!(user = %user.name, role = %user.role, "user added");
-    Ok((StatusCode::CREATED, Json(OneTimePassword { name: user.name, role: user.role, password })))
+    let about = Note {
+        resource: Some(format!("user {}", user.name)),
+        detail: format!("role {}", user.role),
+        ..Note::default()
+    };
+    let answer = OneTimePassword { name: user.name, role: user.role, password };
+    Ok(about.on((StatusCode::CREATED, Json(answer))))
 }
 
 pub async fn change(
     State(service): Shared,
     Found(user): Found<store::User>,
     Body(change): Body<UserChange>,
-) -> Result<Json<User>, Refusal> {
+) -> Result<Response, Refusal> {
+    let note = Note { detail: serde_json::to_string(&change).unwrap_or_default(), ..Note::default() };
     if let Some(role) = change.role {
         service.store.set_role(user.id, role)?;
         tracing::info!(user = %user.name, %role, "role changed");
@@ -66,7 +72,7 @@ pub async fn change(
     // what they look at now may no longer be theirs to see; browsers come back if it is
     service.revoke(Revoked::User(user.id, None));
     let changed = service.store.user(user.id)?.ok_or_else(|| Refusal::not_found("user", &user.name))?;
-    shown(&service, changed).map(Json)
+    Ok(note.on(Json(shown(&service, changed)?)))
 }
 
 pub async fn remove(State(service): Shared, Found(user): Found<store::User>) -> Result<StatusCode, Refusal> {
@@ -98,14 +104,12 @@ pub async fn groups(State(service): Shared) -> Result<Json<Vec<Group>>, Refusal>
     groups.into_iter().map(|group| shown_group(&service, group)).collect::<Result<_, _>>().map(Json)
 }
 
-pub async fn add_group(
-    State(service): Shared,
-    Body(new): Body<NewGroup>,
-) -> Result<(StatusCode, Json<Group>), Refusal> {
+pub async fn add_group(State(service): Shared, Body(new): Body<NewGroup>) -> Result<Response, Refusal> {
     names::check("group", &new.name)?;
     let group = service.store.add_group(&new.name, new.role)?;
     tracing::info!(group = %group.name, "group added");
-    Ok((StatusCode::CREATED, Json(shown_group(&service, group)?)))
+    let about = format!("group {}", group.name);
+    Ok(Note::about(about, (StatusCode::CREATED, Json(shown_group(&service, group)?))))
 }
 
 pub async fn remove_group(State(service): Shared, Found(group): Found<store::Group>) -> Result<StatusCode, Refusal> {
@@ -122,7 +126,7 @@ pub async fn add_member(
     state: Shared,
     group: Found<store::Group>,
     Path((_, member)): Path<(String, String)>,
-) -> Result<Json<Group>, Refusal> {
+) -> Result<Response, Refusal> {
     set_member(state, group, &member, true)
 }
 
@@ -130,7 +134,7 @@ pub async fn remove_member(
     state: Shared,
     group: Found<store::Group>,
     Path((_, member)): Path<(String, String)>,
-) -> Result<Json<Group>, Refusal> {
+) -> Result<Response, Refusal> {
     set_member(state, group, &member, false)
 }
 
@@ -139,10 +143,11 @@ fn set_member(
     Found(group): Found<store::Group>,
     member: &str,
     is: bool,
-) -> Result<Json<Group>, Refusal> {
+) -> Result<Response, Refusal> {
     let user = service.store.user_named(member)?.ok_or_else(|| Refusal::not_found("user", member))?;
     service.store.set_member(group.id, user.id, is)?;
     service.revoke(Revoked::User(user.id, None));
     tracing::info!(group = %group.name, user = %user.name, member = is, "membership changed");
-    shown_group(&service, group).map(Json)
+    let note = Note { detail: format!("user {}", user.name), ..Note::default() };
+    Ok(note.on(Json(shown_group(&service, group)?)))
 }

@@ -336,3 +336,28 @@ pub struct RecoveryCodes {
     /// To be written down.
     pub codes: Vec<String>,
 }
+
+/// An entry of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// In the order that they happened.
+    pub id: i64,
+    /// When.
+    pub at: Timestamp,
+    /// The user's name; `local` for a process of the host, `service` for the service itself, empty if nobody knows.
+    pub actor: String,
+    /// `local`, `session`, `token`, `service` or `nobody`.
+    pub via: String,
+    /// From where.
+    pub address: String,
+    /// What was asked for: the operation's id in the description of the API.
+    pub action: String,
+    /// Of what: its kind and its name.
+    pub resource: String,
+    /// The HTTP status of the answer: from 400 on it was not done.
+    pub status: u16,
+    /// Which request.
+    pub request: String,
+    /// More about it.
+    pub detail: String,
+}

@@ -1,5 +1,6 @@
 //! What the service remembers, in one SQLite file. Nothing else in this crate knows SQL.
 
+mod audit;
 mod desktops;
 mod groups;
 mod layers;
@@ -14,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+pub use audit::{AuditFilter, NewAudit};
 pub use desktops::{Desired, Desktop, Ended, NewDesktop};
 pub use groups::Group;
 pub use layers::{Below, DisksOf, Layer, Tops};
@@ -23,7 +25,12 @@ pub use tokens::Token;
 pub use users::User;
 
 /// Each entry brings a database from the version of its index to the next.
-const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema-1.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+];
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]

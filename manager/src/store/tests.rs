@@ -320,3 +320,14 @@ fn a_group_that_is_deleted_leaves_its_members_without_its_role() {
     assert_eq!(store.roles(&bob).unwrap(), [Role::User]);
     assert!(store.user_named("bob").unwrap().is_some());
 }
+
+#[test]
+fn nothing_in_the_audit_log_can_be_changed_or_removed() {
+    let (store, _) = with_alice();
+    store.add_audit(&NewAudit { actor: "alice", via: "session", action: "login", ..NewAudit::default() }).unwrap();
+    for sql in ["DELETE FROM audit", "UPDATE audit SET actor = 'bob'"] {
+        let error = store.connection().execute(sql, []).unwrap_err().to_string();
+        assert!(error.contains("only added to"), "{error}");
+    }
+    assert_eq!(store.audit_after(&AuditFilter::default(), 0, 10).unwrap()[0].actor, "alice");
+}
