@@ -14,6 +14,7 @@ use yunju_vmm::devices::virtio::gpu::Gpu;
 use yunju_vmm::devices::virtio::input::Input;
 use yunju_vmm::devices::virtio::net::{Backend, Net};
 use yunju_vmm::devices::virtio::rng::Rng;
+use yunju_vmm::devices::virtio::snd::Snd;
 use yunju_vmm::devices::virtio::vsock::Vsock;
 use yunju_vmm::display::Display;
 use yunju_vmm::snapshot::memory::is_valid;
@@ -43,6 +44,7 @@ fn device(id: u32) -> Option<Box<dyn Device>> {
             let _ = std::fs::remove_file(&socket);
             Box::new(Vsock::new(3, socket).unwrap())
         }
+        25 => Box::new(Snd::new(Display::new(640, 480).unwrap().sound()).unwrap()),
         _ => return None,
     })
 }
@@ -52,7 +54,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let decoded = if *kind == 0 {
         State::decode(rest)
     } else {
-        let mut file = b"YUNJUSNP\x01\0\0\0".to_vec();
+        let mut file = b"YUNJUSNP\x02\0\0\0".to_vec();
         file.extend(crc32fast::hash(rest).to_le_bytes());
         file.extend((rest.len() as u64).to_le_bytes());
         file.extend(rest);

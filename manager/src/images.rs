@@ -81,6 +81,9 @@ pub struct Manifest {
     pub cpus: u8,
     /// A screen.
     pub display: Option<Display>,
+    /// A sound card, if there is a screen.
+    #[serde(default = "yes")]
+    pub sound: bool,
     /// A network interface.
     #[serde(default)]
     pub net: bool,
@@ -111,6 +114,10 @@ pub struct Display {
 
 fn one() -> u8 {
     1
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Memory that a machine can have; the VMM's own limits (`protocol::machine`).

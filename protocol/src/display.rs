@@ -18,7 +18,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The protocol's version, in [`Event::Hello`]. A client closes on any other.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Largest packet in bytes; larger ones are refused by [`send`] and [`receive`].
 pub const MAX_PACKET: usize = 128 * 1024;
@@ -28,6 +28,21 @@ pub const MAX_CURSOR: u32 = 128;
 
 /// Full scale of [`Request::Pointer`] coordinates.
 pub const POINTER_MAX: u16 = 32767;
+
+/// Frames of sound in a second, both ways.
+pub const SAMPLE_RATE: u32 = 48_000;
+
+/// Bytes of one frame of [`Event::Sound`]: left and right, each a 16-bit little-endian sample.
+pub const SOUND_FRAME: usize = 4;
+
+/// Most bytes in an [`Event::Sound`].
+pub const MAX_SOUND: usize = 16 * 1024;
+
+/// Bytes of one frame of [`Request::Microphone`]: one 16-bit little-endian sample.
+pub const MICROPHONE_FRAME: usize = 2;
+
+/// Most bytes in a [`Request::Microphone`].
+pub const MAX_MICROPHONE: usize = 16 * 1024;
 
 /// A rectangle in pixels, origin at the top left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -148,6 +163,14 @@ pub enum Event {
         /// Bit 0 scroll lock, bit 1 num lock, bit 2 caps lock.
         lit: u8,
     },
+    /// What the machine plays, to clients that listen. Between two of these there may be silence, or sound that the
+    /// client was too slow for: `time` tells.
+    Sound {
+        /// When the first frame is played, in microseconds since some fixed time.
+        time: u64,
+        /// Whole frames of [`SOUND_FRAME`] bytes, at most [`MAX_SOUND`] bytes.
+        samples: Vec<u8>,
+    },
 }
 
 /// What a client asks of a machine.
@@ -182,6 +205,16 @@ pub enum Request {
         width: u32,
         /// Pixels.
         height: u32,
+    },
+    /// Whether the client would like to have [`Event::Sound`]; at first it would not.
+    Listen {
+        /// It would.
+        on: bool,
+    },
+    /// What a microphone hears.
+    Microphone {
+        /// Whole frames of [`MICROPHONE_FRAME`] bytes, at most [`MAX_MICROPHONE`] bytes.
+        samples: Vec<u8>,
     },
 }
 

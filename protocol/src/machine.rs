@@ -33,6 +33,9 @@ pub struct MachineConfig {
     /// Screen, keyboard and pointer; none makes a headless machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display: Option<DisplayConfig>,
+    /// A sound card, which clients of the display hear.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sound: bool,
     /// One network interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub net: Option<NetConfig>,

@@ -118,6 +118,9 @@ struct MachineArgs {
     /// Display socket, unix:PATH or fd:N, and the preferred size
     #[arg(long, value_name = "SOCKET[,WIDTHxHEIGHT]", value_parser = parse_display)]
     display: Option<DisplayConfig>,
+    /// A sound card, which clients of the display hear
+    #[arg(long, requires = "display")]
+    sound: bool,
     /// Network: stream:unix:PATH or stream:fd:N (passt), or tap:NAME
     #[arg(long, value_name = "BACKEND", value_parser = parse_net)]
     net: Option<NetBackend>,
@@ -274,6 +277,7 @@ impl MachineArgs {
             disks: self.disk,
             serial: self.serial.unwrap_or_default(),
             display: self.display,
+            sound: self.sound,
             net: self.net.map(|backend| NetConfig { backend, mac: self.mac, limit: self.net_limit }),
             vsock: self.vsock,
             balloon: self.balloon,
@@ -301,10 +305,10 @@ pub fn check(config: &MachineConfig) -> Result<(), Error> {
         config.cmdline.len() < layout::COMMAND_LINE_SIZE && !config.cmdline.contains('\0'),
         format!("cmdline: must be at most {} bytes without a zero byte", layout::COMMAND_LINE_SIZE - 1),
     )?;
-    let used = config.disks.len() + 7;
+    let used = config.disks.len() + 8;
     limit(
         used <= layout::VIRTIO_SLOTS as usize,
-        format!("{} disks: at most {} fit", config.disks.len(), layout::VIRTIO_SLOTS - 7),
+        format!("{} disks: at most {} fit", config.disks.len(), layout::VIRTIO_SLOTS - 8),
     )?;
     let limits = config.disks.iter().map(|disk| &disk.limit).chain(config.net.as_ref().map(|net| &net.limit)).flatten();
     for rate in limits {
@@ -317,6 +321,7 @@ pub fn check(config: &MachineConfig) -> Result<(), Error> {
             format!("display {}x{}: must be 640x480 to 7680x4320", display.width, display.height),
         )?;
     }
+    limit(config.display.is_some() || !config.sound, "sound: needs a display, whose clients hear it".into())?;
     if let Some(vsock) = &config.vsock {
         limit((3..u32::MAX).contains(&vsock.cid), format!("vsock cid {}: must be 3 or more", vsock.cid))?;
     }
@@ -355,7 +360,7 @@ mod tests {
     fn flags_and_a_file_describe_the_same_machine() {
         let flags = parse(
             "--kernel k --initrd i --cmdline quiet --disk a,readonly --disk b,bytes=1M,operations=9 --disk t,below=a/x,below=m --memory 1G --cpus 2 --serial stdio \
-             --display unix:/d,800x600 --net stream:fd:5 --mac 52:54:00:00:00:01 --net-limit bytes=2M --vsock 3,/v --balloon --control unix:/c --restore /s,base=/b",
+             --display unix:/d,800x600 --sound --net stream:fd:5 --mac 52:54:00:00:00:01 --net-limit bytes=2M --vsock 3,/v --balloon --control unix:/c --restore /s,base=/b",
         )
         .unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -380,6 +385,7 @@ mod tests {
             ("--kernel k --cpus 9", "cpus 9"),
             ("--kernel k --display unix:/d,10x10", "10x10"),
             ("--kernel k --display unix:/d,huge", "WIDTHxHEIGHT"),
+            ("--kernel k --sound", "--display"),
             ("--kernel k --vsock 2,/v", "cid 2"),
             ("--kernel k --net stream:fd:5 --control fd:5", "fd:5 is used twice"),
             ("--kernel k --net wifi", "stream:unix:PATH"),

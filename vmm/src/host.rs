@@ -23,6 +23,7 @@ use crate::devices::virtio::input::Input;
 use crate::devices::virtio::limit::Limit;
 use crate::devices::virtio::net::{self, Backend, Net};
 use crate::devices::virtio::rng::Rng;
+use crate::devices::virtio::snd::Snd;
 use crate::devices::virtio::vsock::Vsock;
 use crate::disk::{self, Disk, engine};
 use crate::display::Display;
@@ -118,6 +119,9 @@ impl Host {
             devices.push(Box::new(Gpu::new(display.clone())));
             devices.push(Box::new(Input::keyboard(display.keyboard(), display.clone())));
             devices.push(Box::new(Input::tablet(display.tablet())));
+            if config.sound {
+                devices.push(Box::new(Snd::new(display.sound()).map_err(setting_up("sound"))?));
+            }
         }
         if let Some(net) = &config.net {
             devices.push(Box::new(self.network(net)?));

@@ -35,6 +35,8 @@ pub enum Kind {
     Vsock,
     /// Memory given back.
     Balloon,
+    /// Sound played and recorded.
+    Sound,
     /// Clients of the display.
     Display,
     /// Clients of the serial port.
@@ -47,7 +49,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Main,
         Self::Snapshot,
         Self::Vcpu,
@@ -58,6 +60,7 @@ impl Kind {
         Self::Entropy,
         Self::Vsock,
         Self::Balloon,
+        Self::Sound,
         Self::Display,
         Self::Serial,
         Self::Control,

@@ -4,16 +4,18 @@
 //!
 //! Paints a test picture, changes the colour of a bar at each key press, draws a cross where the pointer is (red while
 //! a button is down), scrolls a list by the wheel, plays a video from one V to the next, follows wishes for a size, and writes each request to standard
-//! output as a line of JSON.
+//! output as a line of JSON, of a microphone's only how loud it is. While somebody listens it plays a tone of 440 Hz on
+//! the left and of 660 Hz on the right.
 
 #[path = "../tests/support/machine.rs"]
 mod machine;
 
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 use machine::{Buffer, Display, Machine};
-use yunju_protocol::display::{Event, POINTER_MAX, Rect, Request};
+use yunju_protocol::display::{Event, POINTER_MAX, Rect, Request, SAMPLE_RATE};
 
 /// The bar that shows key presses: its colour is `BAR_COLOURS[presses % 6]`.
 const BAR: Rect = Rect { x: 100, y: 40, width: 200, height: 60 };
@@ -66,14 +68,19 @@ fn attend(display: &Display, size: &mut (u32, u32)) -> io::Result<()> {
     display.tell(&arrow())?;
     display.tell(&Event::Leds { lit: 0 })?;
     let mut lit = 0;
+    let mut tone: Option<Tone> = None;
     loop {
-        let request = display.request(if picture.plays { 33 } else { 60_000 })?;
+        let patience = if picture.plays { 33 } else { 60_000 };
+        let request = display.request(if tone.is_some() { 10 } else { patience })?;
+        if let Some(tone) = &mut tone {
+            tone.play(display)?;
+        }
         if picture.plays {
             picture.played = Some(picture.played.map_or(0, |played| played + 1));
             picture.show(display, VIDEO)?;
         }
         if let Some(request) = request {
-            println!("{}", serde_json::to_string(&request).expect("requests are plain data"));
+            println!("{}", in_words(&request));
             match request {
                 Request::Key { code: 58, down: true } => {
                     lit ^= 4;
@@ -85,6 +92,8 @@ fn attend(display: &Display, size: &mut (u32, u32)) -> io::Result<()> {
                     picture.show(display, BAR)?;
                 }
                 Request::Key { .. } => {}
+                Request::Listen { on } => tone = on.then(Tone::new),
+                Request::Microphone { .. } => {}
                 Request::Pointer { x, y, buttons } => picture.point(display, x, y, buttons != 0)?,
                 Request::Wheel { vertical, .. } => {
                     picture.scrolled -= i32::from(vertical) * 20;
@@ -101,6 +110,46 @@ fn attend(display: &Display, size: &mut (u32, u32)) -> io::Result<()> {
                 }
             }
         }
+    }
+}
+
+fn in_words(request: &Request) -> String {
+    match request {
+        Request::Microphone { samples } => {
+            let loudness =
+                samples.chunks_exact(2).map(|sample| i16::from_le_bytes([sample[0], sample[1]]).unsigned_abs());
+            format!(r#"{{"Microphone":{{"bytes":{},"loudest":{}}}}}"#, samples.len(), loudness.max().unwrap_or(0))
+        }
+        request => serde_json::to_string(request).expect("requests are plain data"),
+    }
+}
+
+/// Sound in time.
+struct Tone {
+    since: Instant,
+    frames: u64,
+}
+
+impl Tone {
+    fn new() -> Self {
+        Self { since: Instant::now(), frames: 0 }
+    }
+
+    /// Plays what is due.
+    fn play(&mut self, display: &Display) -> io::Result<()> {
+        let due = self.since.elapsed().as_micros() as u64 * u64::from(SAMPLE_RATE) / 1_000_000;
+        while self.frames + 480 <= due {
+            let wave = |frame: u64, hertz: f64| {
+                let angle = frame as f64 * hertz * std::f64::consts::TAU / f64::from(SAMPLE_RATE);
+                ((angle.sin() * 8000.0) as i16).to_le_bytes()
+            };
+            let frames = self.frames..self.frames + 480;
+            let samples = frames.flat_map(|frame| [wave(frame, 440.0), wave(frame, 660.0)].concat()).collect();
+            let time = self.frames * 1_000_000 / u64::from(SAMPLE_RATE);
+            display.tell(&Event::Sound { time, samples })?;
+            self.frames += 480;
+        }
+        Ok(())
     }
 }
 

@@ -6,8 +6,11 @@
 //!
 //! The way of a key: [`rfb`] → [`viewer`] → [`input`] → [`surface`]. Nothing goes back up.
 //!
+//! The way of sound: [`surface`] → [`audio`] → a websocket of its own. A microphone's goes the other way.
+//!
 //! Every byte from a viewer and every message and pixel from a machine is hostile.
 
+pub mod audio;
 pub mod calls;
 pub mod encode;
 pub mod endpoint;

@@ -9,13 +9,14 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tracing::{Instrument, info, info_span, warn};
 
+use crate::audio::{self, Sound};
 use crate::endpoint::{Door, Endpoint, Error, Listener};
 use crate::screen::Screen;
 use crate::transport::{self, Purpose, Socket};
 use crate::{surface, viewer};
 
-/// Most viewers at a time.
-pub const MAX_VIEWERS: usize = 64;
+/// Most connections at a time. A browser has one for the screen, one for sound and one for what goes beside.
+pub const MAX_VIEWERS: usize = 192;
 
 /// A viewer must have opened its websocket by then.
 const OPENING: Duration = Duration::from_secs(10);
@@ -61,18 +62,18 @@ impl Server {
     pub async fn run(self) -> io::Result<()> {
         let doors = |listeners: &[Listener]| listeners.iter().map(Listener::door).collect::<io::Result<Vec<_>>>();
         let (websocket, rfb) = (doors(&self.websocket)?, doors(&self.rfb)?);
-        let screen = Arc::new(Screen::default());
+        let (screen, sound) = (Arc::new(Screen::default()), Arc::new(Sound::default()));
         let (machine, input) = mpsc::channel(surface::INPUT_QUEUE);
         let name: Arc<str> = self.config.name.into();
         let viewers = Arc::new(Semaphore::new(MAX_VIEWERS));
         let desk = viewer::Desk { screen: screen.clone(), machine, name };
         let mut tasks = JoinSet::new();
-        tasks.spawn(surface::follow(self.config.display, screen, input));
+        tasks.spawn(surface::follow(self.config.display, screen, sound.clone(), input));
         for door in websocket {
-            tasks.spawn(listen(door, true, desk.clone(), viewers.clone()));
+            tasks.spawn(listen(door, true, desk.clone(), sound.clone(), viewers.clone()));
         }
         for door in rfb {
-            tasks.spawn(listen(door, false, desk.clone(), viewers.clone()));
+            tasks.spawn(listen(door, false, desk.clone(), sound.clone(), viewers.clone()));
         }
         // None of them ends of itself; dropping the set ends them all.
         while tasks.join_next().await.is_some() {}
@@ -80,7 +81,7 @@ impl Server {
     }
 }
 
-async fn listen(door: Door, websocket: bool, desk: viewer::Desk, viewers: Arc<Semaphore>) {
+async fn listen(door: Door, websocket: bool, desk: viewer::Desk, sound: Arc<Sound>, viewers: Arc<Semaphore>) {
     let mut tasks = JoinSet::new();
     let mut number = 0u64;
     loop {
@@ -102,17 +103,17 @@ async fn listen(door: Door, websocket: bool, desk: viewer::Desk, viewers: Arc<Se
             continue;
         };
         number += 1;
-        let desk = desk.clone();
+        let (desk, sound) = (desk.clone(), sound.clone());
         let span = info_span!("viewer", kind = if websocket { "websocket" } else { "rfb" }, number);
         let task = async move {
-            attend(socket, websocket, &desk).await;
+            attend(socket, websocket, &desk, &sound).await;
             drop(place);
         };
         tasks.spawn(task.instrument(span));
     }
 }
 
-async fn attend(socket: Box<dyn Socket>, websocket: bool, desk: &viewer::Desk) {
+async fn attend(socket: Box<dyn Socket>, websocket: bool, desk: &viewer::Desk, sound: &Sound) {
     if !websocket {
         let (source, sink) = transport::plain(socket);
         return viewer::serve(source, sink, desk).await;
@@ -127,7 +128,8 @@ async fn attend(socket: Box<dyn Socket>, websocket: bool, desk: &viewer::Desk) {
             let (source, sink) = transport::over_websocket(stream);
             viewer::serve(source, sink, desk).await;
         }
-        // not opened: they are not served yet
-        Purpose::Sound | Purpose::Side => {}
+        Purpose::Sound => audio::session::serve(stream, sound, &desk.machine).await,
+        // not opened: it is not served yet
+        Purpose::Side => {}
     }
 }

@@ -107,7 +107,7 @@ impl Purpose {
 
     /// Whether anybody here answers it.
     const fn is_served(self) -> bool {
-        matches!(self, Self::Screen)
+        matches!(self, Self::Screen | Self::Sound)
     }
 }
 

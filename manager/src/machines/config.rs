@@ -32,6 +32,7 @@ pub fn machine(desktop: &Desktop, image: &Image, folder: &Folder, medium: Medium
             width: display.width,
             height: display.height,
         }),
+        sound: manifest.display.is_some() && manifest.sound,
         net: net.map(|fd| NetConfig {
             backend: NetBackend::Stream(Endpoint::Fd(fd)),
             mac: Some(hardware_address(desktop.id)),

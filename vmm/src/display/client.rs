@@ -5,8 +5,11 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use yunju_protocol::display::{Error, Event, POINTER_MAX, Rect, Request, VERSION, receive, send};
+use yunju_protocol::display::{
+    Error, Event, MAX_MICROPHONE, MICROPHONE_FRAME, POINTER_MAX, Rect, Request, VERSION, receive, send,
+};
 
+use super::sound::{Piece, Sound};
 use super::{Cursor, Display, Scene, Shown, size_of};
 use crate::devices::virtio::input::{self, InputEvent};
 
@@ -53,6 +56,8 @@ pub struct Client {
     damage: Rect,
     buffers: BTreeSet<u32>,
     cursor: Option<Arc<Cursor>>,
+    /// The next piece of sound, if it listens.
+    listens: Option<u64>,
     leds: Option<u8>,
     keys: BTreeSet<u16>,
     buttons: u8,
@@ -69,6 +74,7 @@ impl Client {
             damage: Rect::default(),
             buffers: BTreeSet::new(),
             cursor: None,
+            listens: None,
             leds: None,
             keys: BTreeSet::new(),
             buttons: 0,
@@ -91,8 +97,8 @@ impl Client {
     }
 
     /// Tells what is different from what was told last, or as much as the socket takes.
-    pub fn update(&mut self, scene: &Scene) -> Result<(), Parting> {
-        match self.tell(scene) {
+    pub fn update(&mut self, scene: &Scene, sound: &Sound) -> Result<(), Parting> {
+        match self.tell(scene, sound) {
             Err(error) if error.would_block() => self.blocked = true,
             outcome => {
                 self.blocked = false;
@@ -103,10 +109,15 @@ impl Client {
     }
 
     /// Each step is remembered when it has been sent, so that the next call goes on where this one stops.
-    fn tell(&mut self, scene: &Scene) -> Result<(), Error> {
+    fn tell(&mut self, scene: &Scene, sound: &Sound) -> Result<(), Error> {
         if !self.greeted {
             self.send(&Event::Hello { version: VERSION })?;
             self.greeted = true;
+        }
+        // First, as it is small and cannot be made up for.
+        while let Some((number, Piece { time, samples })) = self.listens.and_then(|next| sound.piece(next)) {
+            self.send(&Event::Sound { time, samples })?;
+            self.listens = Some(number + 1);
         }
         self.tell_picture(scene)?;
         let gone: Vec<u32> = self.buffers.iter().filter(|id| !scene.buffers.contains_key(id)).copied().collect();
@@ -177,6 +188,11 @@ impl Client {
                 return Err(Parting::OutOfRange(request));
             }
             Request::Pointer { x, y, .. } if x.max(y) > POINTER_MAX => return Err(Parting::OutOfRange(request)),
+            Request::Microphone { ref samples }
+                if samples.len() > MAX_MICROPHONE || !samples.len().is_multiple_of(MICROPHONE_FRAME) =>
+            {
+                return Err(Parting::OutOfRange(Request::Microphone { samples: Vec::new() }));
+            }
             Request::Key { code, down } => {
                 let changed = if down { self.keys.insert(code) } else { self.keys.remove(&code) };
                 if changed && input::KEYS.contains(&code) {
@@ -195,6 +211,10 @@ impl Client {
                 display.tablet.push(&group);
             }
             Request::Resize { width, height } => display.resize(width, height),
+            Request::Listen { on: true } if self.listens.is_none() => self.listens = Some(display.sound.enter()),
+            Request::Listen { on: true } => {}
+            Request::Listen { on: false } => self.stop_listening(display),
+            Request::Microphone { samples } => display.sound.hear(&samples),
         }
         Ok(())
     }
@@ -209,8 +229,15 @@ impl Client {
             .collect()
     }
 
-    /// Lets go of all that the client holds down.
+    fn stop_listening(&mut self, display: &Display) {
+        if self.listens.take().is_some() {
+            display.sound.leave();
+        }
+    }
+
+    /// Lets go of all that the client holds down, and listens no more.
     pub fn release(&mut self, display: &Display) {
+        self.stop_listening(display);
         for code in std::mem::take(&mut self.keys) {
             display.keyboard.push(&[InputEvent::key(code, false)]);
         }

@@ -3,7 +3,8 @@
 //! ```text
 //! devices/virtio/gpu ── frame, cursor ──▶ ┌─────────┐ ◀── take ── display thread ── Event ──▶ clients
 //!                    ◀── resized ──────── │ Display │
-//! devices/virtio/input ◀── Events ─────── └─────────┘ ◀────────── display thread ◀─ Request ─ clients
+//! devices/virtio/input ◀── Events ─────── │         │ ◀────────── display thread ◀─ Request ─ clients
+//! devices/virtio/snd ◀──── Sound ───────▶ └─────────┘
 //! ```
 //!
 //! The devices only ever change the [`Scene`] under a lock held for an instant. The display thread tells
@@ -15,6 +16,7 @@
 mod client;
 mod screenshot;
 mod server;
+pub mod sound;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::EventFd;
 use yunju_protocol::display::Rect;
 
+use self::sound::Sound;
 use crate::devices::virtio::input::Events;
 use crate::threads::{self, Kind};
 
@@ -112,6 +115,7 @@ pub struct Display {
     state: Mutex<State>,
     keyboard: Arc<Events>,
     tablet: Arc<Events>,
+    sound: Arc<Sound>,
     /// For the display thread: the scene is another.
     changed: EventFd,
     /// For the gpu: the preferred size is another.
@@ -126,11 +130,13 @@ impl Display {
     /// A dark screen that would like the guest to draw `width` by `height` pixels.
     pub fn new(width: u32, height: u32) -> io::Result<Arc<Self>> {
         let event = || EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
+        let changed = event()?;
         Ok(Arc::new(Self {
+            sound: Arc::new(Sound::new(changed.try_clone()?)),
             state: Mutex::new(State { preferred: within_limits(width, height), ..State::default() }),
             keyboard: Arc::new(Events::new()?),
             tablet: Arc::new(Events::new()?),
-            changed: event()?,
+            changed,
             resized: event()?,
             listening: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -177,6 +183,11 @@ impl Display {
     /// What clients do with the pointer.
     pub fn tablet(&self) -> Arc<Events> {
         self.tablet.clone()
+    }
+
+    /// What the guest plays and records.
+    pub fn sound(&self) -> Arc<Sound> {
+        self.sound.clone()
     }
 
     /// The size that the guest is asked to draw in.

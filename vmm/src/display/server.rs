@@ -63,7 +63,7 @@ pub fn serve(display: &Display, listener: &OwnedFd) -> io::Result<()> {
                     client.take_requests(display, &mut packet)?;
                 }
                 if !client.is_blocked() || events.contains(PollFlags::OUT) {
-                    client.update(&scene)?;
+                    client.update(&scene, &display.sound)?;
                 }
                 Ok(())
             };

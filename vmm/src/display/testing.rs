@@ -59,7 +59,7 @@ impl Stage {
     }
 
     /// Waits until something is so.
-    pub fn until(&self, what: impl Fn(&Display) -> bool) {
+    pub fn until(&self, mut what: impl FnMut(&Display) -> bool) {
         let start = std::time::Instant::now();
         while !what(&self.display) {
             assert!(start.elapsed() < PATIENCE, "it did not come to be");

@@ -300,6 +300,7 @@ impl Belief {
             }
             Event::Cursor { pixels, .. } => self.cursor = Some(pixels),
             Event::Leds { lit } => self.leds = Some(lit),
+            Event::Sound { .. } => panic!("sound without having asked for it"),
         }
     }
 }
@@ -356,7 +357,7 @@ proptest! {
                 Step::Update => {
                     let (scene, damage) = display.take();
                     client.damage(&damage);
-                    client.update(&scene).unwrap();
+                    client.update(&scene, &display.sound()).unwrap();
                 }
                 Step::Read(most) => {
                     read(&mut belief, &cells, most);
@@ -366,7 +367,7 @@ proptest! {
         loop {
             let (scene, damage) = display.take();
             client.damage(&damage);
-            client.update(&scene).unwrap();
+            client.update(&scene, &display.sound()).unwrap();
             if read(&mut belief, &cells, usize::MAX) == 0 {
                 break;
             }
@@ -386,4 +387,72 @@ proptest! {
         prop_assert_eq!(belief.cursor.as_ref(), Some(&scene.cursor.pixels));
         prop_assert_eq!(belief.leds, Some(scene.leds));
     }
+}
+
+#[test]
+fn who_listens_hears_what_the_guest_plays_and_others_do_not() {
+    let stage = Stage::new(640, 480);
+    let sound = stage.display.sound();
+    let (mut listener, mut other) = (stage.greeted_client(), stage.greeted_client());
+    listener.ask(&Request::Listen { on: true });
+    listener.ask(&Request::Listen { on: true });
+    // Until the request has been read what is played is lost.
+    let begun = std::time::Instant::now();
+    let mut told = None;
+    stage.until(|_| {
+        sound.play(begun, &[7; 8]);
+        told = sound.piece(0).map(|(_, piece)| piece.time);
+        told.is_some()
+    });
+    assert_eq!(listener.next(), Some(Event::Sound { time: told.unwrap(), samples: vec![7; 8] }));
+    listener.ask(&Request::Listen { on: false });
+    stage.until(|_| sound.piece(0).is_none());
+    sound.play(begun, &[8; 8]);
+    stage.display.leds(1);
+    for client in [&mut listener, &mut other] {
+        assert_eq!(client.next(), Some(Event::Leds { lit: 1 }));
+    }
+}
+
+#[test]
+fn a_microphone_that_says_more_than_it_may_or_half_a_sample_is_dropped() {
+    let stage = Stage::new(640, 480);
+    for length in [1, 16 * 1024 + 2] {
+        let mut client = stage.greeted_client();
+        client.ask(&Request::Microphone { samples: vec![1; length] });
+        assert_eq!(client.next(), None);
+    }
+    let client = stage.greeted_client();
+    client.ask(&Request::Microphone { samples: vec![1; 16 * 1024] });
+    let mut recorded = [0; 4];
+    stage.until(|display| {
+        display.sound().record(&mut recorded);
+        recorded == [1; 4]
+    });
+}
+
+#[test]
+fn a_listener_that_does_not_read_loses_sound_and_holds_nobody_up() {
+    let stage = Stage::new(640, 480);
+    let sound = stage.display.sound();
+    let mut slow = stage.greeted_client();
+    slow.ask(&Request::Listen { on: true });
+    stage.until(|_| {
+        sound.play(std::time::Instant::now(), &[0; 4]);
+        sound.piece(0).is_some()
+    });
+    let begun = std::time::Instant::now();
+    for count in 1..2000u32 {
+        sound.play(begun, &count.to_le_bytes().repeat(480));
+    }
+    stage.display.leds(1);
+    let mut heard = 0;
+    loop {
+        match slow.next() {
+            Some(Event::Sound { .. }) => heard += 1,
+            Some(Event::Leds { lit: 1 }) => break,
+            event => panic!("{event:?}"),
+        }
+    }
+    assert!(heard < 1000, "{heard} pieces of 2000");
 }

@@ -95,6 +95,8 @@ const VSOCK: &[Call] = &[
     call_if(SYS_fcntl, COPY, "the same"),
 ];
 
+const SOUND: &[Call] = &[call(SYS_timerfd_settime, "sound moves with time")];
+
 const DISPLAY: &[Call] = &[
     call(SYS_accept4, "viewers"),
     call(SYS_recvmsg, "their input"),
@@ -139,6 +141,7 @@ pub fn of(kind: Kind) -> &'static [&'static [Call]] {
         Kind::Gpu => &[GPU],
         Kind::Vsock => &[VSOCK],
         Kind::Display => &[DISPLAY],
+        Kind::Sound => &[SOUND],
         Kind::Serial => &[SERIAL],
         Kind::Control => &[CONTROL],
         Kind::Signals => &[SIGNALS],

@@ -3,7 +3,7 @@
 //! | bytes | are |
 //! |---|---|
 //! | 8 | `YUNJUSNP` |
-//! | 4 | format version, 1 |
+//! | 4 | format version, 2 |
 //! | 4 | CRC-32 of the payload |
 //! | 8 | length of the payload, which ends the file |
 //! | … | payload: [`State`] in postcard |
@@ -26,7 +26,7 @@ use crate::vm::VmState;
 
 const MAGIC: [u8; 8] = *b"YUNJUSNP";
 /// Changes with every change of [`State`] or of what it consists of.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 24;
 /// Longest file that is read: the pictures of a screen, at most 256 MiB, are nearly all of it.
 const LONGEST: u64 = 512 << 20;
@@ -157,6 +157,7 @@ fn devices(ids: &[u32]) -> String {
         16 => "screen",
         18 => "input",
         19 => "vsock",
+        25 => "sound",
         _ => "an unknown device",
     };
     format!("the devices {}", ids.iter().map(name).collect::<Vec<_>>().join(", "))
@@ -286,13 +287,13 @@ mod tests {
         file.set_len(LONGEST + 1).unwrap();
         assert!(matches!(State::read(&file), Err(Error::Form("it is too long"))));
         let mut bytes = state().encode().unwrap();
-        bytes[8] = 2;
-        assert!(matches!(State::decode(&bytes), Err(Error::Version(2))));
+        bytes[8] = VERSION as u8 + 1;
+        assert!(matches!(State::decode(&bytes), Err(Error::Version(version)) if version == VERSION + 1));
         bytes[0] = b'X';
         assert!(matches!(State::decode(&bytes), Err(Error::Form("it does not begin like one"))));
         bytes[16..24].fill(0xff);
         bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8] = 1;
+        bytes[8] = VERSION as u8;
         assert!(matches!(State::decode(&bytes), Err(Error::Form(_))));
     }
 

@@ -114,6 +114,7 @@ impl Viewer {
                 self.cursor = Some(Cursor { width, height, hot: (hot_x, hot_y), pixels });
             }
             Event::Leds { lit } => self.leds = Some(lit),
+            Event::Sound { .. } => {}
         }
     }
 

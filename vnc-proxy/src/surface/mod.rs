@@ -13,9 +13,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::block_in_place;
 use tracing::{debug, info, warn};
-use yunju_protocol::display::{self, Event, MAX_CURSOR, MAX_PACKET, Request, VERSION};
+use yunju_protocol::display::{self, Event, MAX_CURSOR, MAX_PACKET, MAX_SOUND, Request, SOUND_FRAME, VERSION};
 
 use self::buffers::Buffers;
+use crate::audio::Sound;
 use crate::screen::{Cursor, Screen};
 
 /// Requests to the machine that may wait.
@@ -54,11 +55,19 @@ pub enum Error {
         /// Bytes that came.
         bytes: usize,
     },
+    /// Sound that cannot be.
+    #[error(
+        "the machine sent {bytes} bytes of sound; whole frames of {SOUND_FRAME} bytes, at most {MAX_SOUND}, can be heard"
+    )]
+    Sound {
+        /// Bytes that came.
+        bytes: usize,
+    },
 }
 
 /// Shows the machine at `path` on `screen` and passes `input` to it, for ever: waits until the socket appears, and
 /// again when the machine ends.
-pub async fn follow(path: PathBuf, screen: Arc<Screen>, mut input: mpsc::Receiver<Request>) {
+pub async fn follow(path: PathBuf, screen: Arc<Screen>, sound: Arc<Sound>, mut input: mpsc::Receiver<Request>) {
     let mut wait = FIRST_RETRY;
     loop {
         let mut greeted = false;
@@ -66,7 +75,7 @@ pub async fn follow(path: PathBuf, screen: Arc<Screen>, mut input: mpsc::Receive
             Err(error) => debug!("{error}"),
             Ok(socket) => {
                 let since = Instant::now();
-                let ended = attend(&socket, &screen, &mut input, &mut greeted).await;
+                let ended = attend(&socket, (&screen, &sound), &mut input, &mut greeted).await;
                 match &ended {
                     Ok(()) => info!("the machine has closed its display"),
                     Err(error) => warn!("the machine's display is given up: {error}"),
@@ -107,11 +116,13 @@ fn connect(path: &Path) -> Result<AsyncFd<OwnedFd>, Error> {
 
 async fn attend(
     socket: &AsyncFd<OwnedFd>,
-    screen: &Screen,
+    (screen, sound): (&Screen, &Sound),
     input: &mut mpsc::Receiver<Request>,
     greeted: &mut bool,
 ) -> Result<(), Error> {
-    let mut machine = Machine { screen, buffers: Buffers::default(), greeted };
+    let mut machine = Machine { screen, sound, buffers: Buffers::default(), greeted };
+    let (mut listeners, mut listens) = (sound.listeners(), false);
+    listeners.mark_changed();
     let mut packet = vec![0; MAX_PACKET];
     let mut unsent = None;
     loop {
@@ -129,6 +140,13 @@ async fn attend(
                 None => return Ok(()),
                 Some(request) => unsent = send(socket, request)?,
             },
+            // The counter is the sound's, which is borrowed here.
+            _ = listeners.changed(), if unsent.is_none() => {
+                let on = *listeners.borrow_and_update() > 0;
+                if std::mem::replace(&mut listens, on) != on {
+                    unsent = send(socket, Request::Listen { on })?;
+                }
+            }
             ready = socket.writable(), if unsent.is_some() => {
                 ready.map_err(display::Error::from)?.clear_ready();
                 if let Some(request) = unsent.take() {
@@ -151,12 +169,14 @@ fn send(socket: &AsyncFd<OwnedFd>, request: Request) -> Result<Option<Request>, 
 /// Shows what a machine says until it says what cannot be, on the caller's thread: for fuzzing.
 #[doc(hidden)]
 pub fn replay(screen: &Screen, events: impl Iterator<Item = (Event, Option<OwnedFd>)>) -> Result<(), Error> {
-    let mut machine = Machine { screen, buffers: Buffers::default(), greeted: &mut false };
+    let sound = Sound::default();
+    let mut machine = Machine { screen, sound: &sound, buffers: Buffers::default(), greeted: &mut false };
     events.into_iter().try_for_each(|(event, fd)| machine.on_event(event, fd))
 }
 
 struct Machine<'a> {
     screen: &'a Screen,
+    sound: &'a Sound,
     buffers: Buffers,
     greeted: &'a mut bool,
 }
@@ -188,6 +208,10 @@ impl Machine<'_> {
                 self.screen.set_cursor(Some(Cursor { width, height, hot, pixels }));
             }
             Event::Leds { lit } => self.screen.set_leds(lit & 7),
+            Event::Sound { samples, .. } if samples.len() > MAX_SOUND || !samples.len().is_multiple_of(SOUND_FRAME) => {
+                return Err(Error::Sound { bytes: samples.len() });
+            }
+            Event::Sound { time, samples } => self.sound.heard(time, &samples),
         }
         Ok(())
     }

@@ -208,6 +208,18 @@ impl Messages {
         assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "binary");
         Ok(Self { socket, received: VecDeque::new(), reason: None })
     }
+
+    /// Sends a message as it is.
+    #[allow(dead_code, reason = "not each user of this module does")]
+    pub fn say(&mut self, message: Message) -> io::Result<()> {
+        self.socket.send(message).map_err(|error| io::Error::other(error.to_string()))
+    }
+
+    /// The next message as it is.
+    #[allow(dead_code, reason = "not each user of this module does")]
+    pub fn hear(&mut self) -> io::Result<Message> {
+        self.socket.read().map_err(|error| io::Error::other(error.to_string()))
+    }
 }
 
 impl Read for Messages {

@@ -28,6 +28,7 @@ pub mod queue;
 #[cfg(feature = "record")]
 mod record;
 pub mod rng;
+pub mod snd;
 #[cfg(test)]
 mod testing;
 pub mod transport;
@@ -62,6 +63,8 @@ pub enum Kind {
     Input = 18,
     /// §5.10
     Vsock = 19,
+    /// §5.14
+    Sound = 25,
 }
 
 /// A virtio device. Its methods are called by one thread at a time.
@@ -182,6 +185,8 @@ pub enum DeviceState {
     Rng,
     /// See [`vsock`].
     Vsock(vsock::State),
+    /// See [`snd`].
+    Sound(snd::State),
 }
 
 /// A saved state that does not fit the device.

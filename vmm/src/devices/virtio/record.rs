@@ -30,6 +30,7 @@ pub fn waiting(kind: Kind, index: usize, io: &Io) {
         Kind::Gpu => ("gpu", &[]),
         Kind::Vsock => ("vsock", &[]),
         Kind::Balloon => ("balloon", &[]),
+        Kind::Sound => ("virtio_snd", &[]),
     };
     let path = folder.join(format!("{name}-{}", std::process::id()));
     let mut bytes = if path.exists() { Vec::new() } else { first.to_vec() };

@@ -64,6 +64,7 @@ fn thread_kind(kind: Kind) -> threads::Kind {
         Kind::Gpu => threads::Kind::Gpu,
         Kind::Input => threads::Kind::Input,
         Kind::Vsock => threads::Kind::Vsock,
+        Kind::Sound => threads::Kind::Sound,
     }
 }
 
