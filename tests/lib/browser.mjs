@@ -15,9 +15,9 @@ const FLAGS = [
   '--disable-sync', '--no-sandbox',
 ];
 
-/** Starts a browser that ends with the test. */
-export async function launch(test) {
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
+/** Starts a browser that ends with the test, with more flags if there are some. */
+export async function launch(test, more = []) {
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: [...FLAGS, ...more] });
   test.after(() => browser.close());
   return browser;
 }

@@ -7,6 +7,7 @@ import { away, onGiveBack, work } from "./toolbar.js";
 import "./keys.js";
 import "./display.js";
 import "./power.js";
+import "./sound.js";
 import "./fullscreen.js";
 import "./statistics.js";
 

@@ -11,6 +11,9 @@ const USUAL = {
   zoom: 100,
   /** `auto`, `sharp` or `thrifty`. */
   quality: "auto",
+  /** The desktop is heard, and how loud, in percent. */
+  sound: true,
+  volume: 100,
   /** The statistics are shown. */
   statistics: false,
 };

@@ -124,6 +124,15 @@ export default {
   "It did not wake.": "唤醒失败。",
   "It did not start.": "启动失败。",
 
+  // sound
+  "Sound": "声音",
+  "Sound, microphone on": "声音，麦克风已开启",
+  "Volume": "音量",
+  "Microphone": "麦克风",
+  "The desktop hears it while this page is open.": "此页面打开期间，桌面可以听到它。",
+  "There is no microphone.": "没有麦克风。",
+  "The browser does not allow it.": "浏览器不允许使用。",
+
   // power
   "Power": "电源",
   "It sleeps until you come back, and goes on where it was": "休眠到您回来，然后从原处继续",
