@@ -15,7 +15,7 @@ use yunju_protocol::machine::ByteSize;
     name = "yunju",
     version,
     after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the service cannot be reached; 4 refused; \
-                  6 not found; 7 in conflict with how things are; 9 timed out.\n\n\
+                  6 not found; 7 in conflict with how things are; 9 timed out; 10 an operation was not done.\n\n\
                   Start the service with `yunju serve`; every other command talks to it through DATA/yunju.sock."
 )]
 pub struct Cli {
@@ -39,6 +39,16 @@ pub enum Command {
     /// What programs show instead of a password
     #[command(subcommand)]
     Token(Token),
+    /// Work that takes a while: list it, wait for it, cancel it
+    #[command(subcommand)]
+    Op(Op),
+    /// Print what happens, as lines of JSON, until Ctrl-C
+    #[command(after_help = "Example:\n  yunju events --cursor 120   # and what happened since the event with this id")]
+    Events {
+        /// Begin after the event with this id [default: with what happens from now on]
+        #[arg(long, value_name = "ID")]
+        cursor: Option<i64>,
+    },
     /// Who did what, and who tried
     #[command(subcommand)]
     Audit(Audit),
@@ -322,6 +332,39 @@ pub enum Token {
     Ls(Whose),
     /// End tokens, and what is open by them
     Rm {
+        /// Their ids
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Op {
+    /// List operations, newest first
+    Ls {
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Show one
+    Show {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Wait until operations have ended; exit code 10 if one is not done
+    Wait {
+        /// Their ids
+        #[arg(required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Cancel operations that have not begun
+    Cancel {
         /// Their ids
         #[arg(required = true)]
         ids: Vec<String>,

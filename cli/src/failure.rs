@@ -13,6 +13,9 @@ pub enum Failure {
     /// The service refuses.
     #[error("{}", .0.detail)]
     Refused(Problem),
+    /// An operation ended otherwise than it should.
+    #[error("{}", .0.detail)]
+    Operation(Problem),
     /// It took longer than it may.
     #[error("{0}")]
     TimedOut(String),
@@ -33,6 +36,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             _ => 1,
         },
         Some(Failure::TimedOut(_)) => 9,
+        Some(Failure::Operation(_)) => 10,
         Some(Failure::Guest(code)) => *code,
         None => 1,
     }

@@ -9,6 +9,7 @@ mod doctor;
 mod failure;
 mod images;
 mod moments;
+mod operations;
 mod output;
 mod serve;
 mod users;
@@ -67,6 +68,8 @@ async fn talk(data: PathBuf, command: Command) -> Result<()> {
         Command::User(arguments) => users::run(&client, arguments).await,
         Command::Session(arguments) => users::session(&client, arguments).await,
         Command::Token(arguments) => users::token(&client, arguments).await,
+        Command::Op(arguments) => operations::run(&client, arguments).await,
+        Command::Events { cursor } => operations::events(&client, cursor).await,
         Command::Audit(arguments) => audit::run(&client, arguments).await,
         Command::Group(arguments) => users::group(&client, arguments).await,
         Command::Create(arguments) => desktops::create(&client, arguments).await,

@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use yunju_manager::model::{AuditEntry, Desktop, Group, Image, Session, Snapshot, State, Token, User};
+use yunju_manager::model::{AuditEntry, Desktop, Group, Image, Operation, Session, Snapshot, State, Token, User};
 use yunju_protocol::machine::ByteSize;
 
 use crate::args::Format;
@@ -141,6 +141,16 @@ impl Row for Token {
         let used = self.last_used.map_or_else(|| "never".to_owned(), time);
         let scopes = words(&self.scopes);
         vec![self.id.to_string(), self.user.clone(), self.name.clone(), scopes, time(self.expires), used]
+    }
+}
+
+impl Row for Operation {
+    const COLUMNS: &'static [&'static str] = &["ID", "KIND", "DESKTOP", "STATE", "BY", "SINCE", "NOTE"];
+
+    fn cells(&self) -> Vec<String> {
+        let note = self.problem.as_ref().map_or_else(String::new, |problem| problem.detail.clone());
+        let (id, state, since) = (self.id.to_string(), self.state.to_string(), time(self.created));
+        vec![id, self.kind.clone(), self.desktop.clone(), state, self.actor.clone(), since, note]
     }
 }
 

@@ -335,6 +335,16 @@ fn a_start_waits_for_a_suspend_that_is_under_way() {
     assert_eq!((service.state("alice").as_str(), has(&service, "alice")), ("running", both("one")));
 }
 
+/// The newest operation, when it has ended.
+fn ended_operation(service: &Service) -> serde_json::Value {
+    let mut newest = serde_json::Value::Null;
+    until("the newest operation has ended", || {
+        newest = service.json(&["op", "ls", "--limit", "1"])[0].clone();
+        !newest["ended"].is_null()
+    });
+    newest
+}
+
 /// A service that was killed when something reached `step`, and the one after it.
 fn killed_at(step: &str, command: &[&str]) -> Service {
     let mut service = running("one");
@@ -356,6 +366,7 @@ fn a_service_killed_while_it_suspends_finds_the_desktop_suspended_as_it_was() {
     for step in STEPS {
         let service = killed_at(step, &["suspend", "alice"]);
         service.await_state("alice", "suspended");
+        assert_eq!(ended_operation(&service)["state"], "succeeded", "{step}");
         service.ok(&["resume", "alice"]);
         assert_eq!(has(&service, "alice"), both("two"), "{step}");
         service.ok(&["rm", "alice", "--yes"]);
@@ -407,6 +418,8 @@ fn a_service_killed_during_a_restore_or_undo_has_the_desktop_as_it_was_or_as_it_
         until(&format!("it settles after {step}"), || service.state("alice") == "running");
         let now = has(&service, "alice");
         assert!(now == both("one") || now == both("two"), "{step}: {now:?}");
+        let expected = if now == both("one") { "succeeded" } else { "rolled_back" };
+        assert_eq!(ended_operation(&service)["state"], expected, "{step}");
         if now == both("two") {
             service.ok(&["snapshot", "restore", "alice", "then"]);
         }

@@ -2,7 +2,7 @@
 //!
 //! * [`store`]: what is remembered. * [`machines`]: what runs. * [`moments`]: what can be gone back to. * [`images`], [`folder`], [`layers`], [`snapshots`]: what is on disk.
 //! * [`api`]: HTTP for programs; [`web`]: pages for people; [`edge`]: the way from a browser to a desktop's proxy; [`viewers`]: who uses it.
-//! * [`warm`]: desktops that need not boot.
+//! * [`operations`]: work that takes a while. * [`warm`]: desktops that need not boot.
 //! * [`serve`]: all of it, listening. * [`model`], [`http`]: for clients.
 
 pub mod api;
@@ -16,6 +16,7 @@ pub mod machines;
 pub mod model;
 pub mod moments;
 pub mod names;
+pub mod operations;
 pub mod serve;
 pub mod service;
 pub mod snapshots;

@@ -211,6 +211,99 @@ pub struct Stop {
     pub timeout: Option<u32>,
 }
 
+/// `PATCH /v1/desktops/{desktop}` with `If-Match`: what is absent stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesktopChange {
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Guest memory, of a stopped one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+    /// Processors, of a stopped one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u8>,
+}
+
+/// How far an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationState {
+    /// It begins when what was asked for before has ended.
+    Queued,
+    /// It is being worked at.
+    Running,
+    /// It is done.
+    Succeeded,
+    /// It is not, for the reason that `problem` gives.
+    Failed,
+    /// The service ended before it was done: everything is as it was before.
+    RolledBack,
+    /// It was cancelled before it began.
+    Cancelled,
+}
+
+impl OperationState {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::RolledBack => "rolled_back",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for OperationState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for OperationState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::RolledBack, Self::Cancelled];
+        all.into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| format!("`{text}` is no state of an operation"))
+    }
+}
+
+/// Work that takes a while.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Never changes.
+    pub id: Uuid,
+    /// start, suspend, snapshot, restore, undo or fork.
+    pub kind: String,
+    /// With this desktop, as it was called.
+    pub desktop: String,
+    /// The same by its id.
+    pub desktop_id: Uuid,
+    /// Who asked for it.
+    pub actor: String,
+    /// How far it is.
+    pub state: OperationState,
+    /// It can still be cancelled.
+    pub cancellable: bool,
+    /// When it was asked for.
+    pub created: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+    /// What came of it: the desktop, the snapshot, or the new desktops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<serde_json::Value>,
+}
+
 /// What a desktop can be made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {

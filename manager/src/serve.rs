@@ -116,6 +116,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error
     let local = bind_local(&data.join(SOCKET))?;
 
     let service = Arc::new(Service::new(store, machines.clone(), data.clone(), options.images, url.clone()));
+    tokio::spawn(service.clone().tell_states());
+    service.resume_operations()?;
     let tending = tokio::spawn(viewers::tend(service.clone(), options.policy));
     let warming =
         (options.warm != Warm::No).then(|| tokio::spawn(warm::tend(service.clone(), options.warm == Warm::AtOnce)));

@@ -1,10 +1,14 @@
 //! What the parts of the service share, and the work that takes several of them.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, broadcast};
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, broadcast, watch};
 use uuid::Uuid;
+use yunju_protocol::machine::ByteSize;
 
 use crate::api::problem::Refusal;
 use crate::auth::{self, brake::Brake, rate::Rate};
@@ -13,6 +17,7 @@ use crate::images::{self, Image};
 use crate::machines::Machines;
 use crate::model;
 use crate::names;
+use crate::operations::Turns;
 use crate::store::{self, Store, User};
 use crate::viewers::Viewers;
 use crate::warm::Warming;
@@ -40,6 +45,10 @@ pub struct Service {
     pub warming: Warming,
     /// Tells open streams that their right to exist has ended.
     pub revoked: broadcast::Sender<Revoked>,
+    /// Whose operation's turn it is.
+    pub turns: Turns,
+    /// The number of the newest event.
+    pub events: watch::Sender<i64>,
     hashing: Semaphore,
 }
 
@@ -59,14 +68,71 @@ impl Service {
     pub fn new(store: Arc<Store>, machines: Machines, data: PathBuf, images: PathBuf, url: String) -> Self {
         let (revoked, _) = broadcast::channel(256);
         // hashing takes 19 MiB and tens of milliseconds each
+        let newest = store.events_kept().map_or(0, |(_, newest)| newest);
+        let (turns, events) = (Turns::default(), watch::Sender::new(newest));
         let (brake, rate, viewers, warming, hashing) =
             (Brake::default(), Rate::default(), Arc::default(), Warming::default(), Semaphore::new(2));
-        Self { store, machines, data, images, url, brake, rate, viewers, warming, revoked, hashing }
+        Self { store, machines, data, images, url, brake, rate, viewers, warming, revoked, turns, events, hashing }
     }
 
     /// Ends the streams that something gave access to.
     pub fn revoke(&self, what: Revoked) {
         let _ = self.revoked.send(what); // no stream may be open
+    }
+
+    /// Tells those who watch, and may see what `owner` has, that something happened.
+    pub fn tell(&self, kind: &str, owner: Uuid, data: &serde_json::Value) {
+        match self.store.add_event(kind, owner, &data.to_string()) {
+            Ok(newest) => drop(self.events.send_if_modified(|known| {
+                let newer = newest > *known;
+                *known = newest.max(*known);
+                newer
+            })),
+            Err(error) => tracing::error!(%error, kind, "an event is lost"),
+        }
+    }
+
+    /// Tells of each change of a machine's state, for ever.
+    pub async fn tell_states(self: Arc<Self>) {
+        let mut changes = self.machines.changes();
+        let mut last = HashMap::new();
+        loop {
+            let id = match changes.recv().await {
+                Ok(id) => id,
+                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            };
+            let Ok(Some(desktop)) = self.store.desktop(id) else {
+                last.remove(&id);
+                continue;
+            };
+            let state = self.machines.state(id);
+            if desktop.owner_id.is_nil() || last.insert(id, state) == Some(state) {
+                continue;
+            }
+            let data = json!({"id": id, "name": desktop.name, "state": state});
+            self.tell("desktop.state", desktop.owner_id, &data);
+        }
+    }
+
+    /// Changes what a desktop is, if it is still of this generation.
+    pub async fn change_desktop(&self, desktop: &store::Desktop, change: &model::DesktopChange) -> Result<(), Refusal> {
+        // no machine starts meanwhile
+        let _lock = self.machines.lock(desktop.id).await;
+        let name = change.name.as_deref().unwrap_or(&desktop.name);
+        names::check("desktop", name)?;
+        let (memory, cpus) = (change.memory.map_or(desktop.memory, |size| size.0), change.cpus.unwrap_or(desktop.cpus));
+        images::check_memory(ByteSize(memory)).and(images::check_cpus(cpus)).map_err(Refusal::invalid)?;
+        let state = self.machines.state(desktop.id);
+        if (memory, cpus) != (desktop.memory, desktop.cpus) && state != model::State::Stopped {
+            return Err(Refusal::conflict(format!("`{}` is {state}: stop it to change its size", desktop.name)));
+        }
+        if !self.store.change_desktop(desktop.id, desktop.generation, name, memory, cpus)? {
+            return Err(Refusal::stale());
+        }
+        tracing::info!(desktop = %desktop.name, name, memory, cpus, "desktop changed");
+        self.tell("desktop.change", desktop.owner_id, &json!({"id": desktop.id, "name": name}));
+        Ok(())
     }
 
     /// [`auth::hash_password`] beside the async runtime.
@@ -118,6 +184,7 @@ impl Service {
             return Err(error.into());
         }
         tracing::info!(desktop = %new.name, owner = %owner.name, image = %new.image, "desktop created");
+        self.tell("desktop.add", owner.id, &json!({"id": id, "name": new.name}));
         self.store.desktop(id)?.ok_or_else(|| Refusal::not_found("desktop", &new.name))
     }
 
@@ -133,6 +200,7 @@ impl Service {
         removed.map_err(|panic| Refusal::internal(panic.to_string()))??;
         self.machines.context().sweep_soon();
         tracing::info!(desktop = %desktop.name, "desktop deleted");
+        self.tell("desktop.remove", desktop.owner_id, &json!({"id": desktop.id, "name": desktop.name}));
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, UnixListener};
 use uuid::Uuid;
 
 use super::audit::Done;
+use super::idempotency;
 use super::problem::Refusal;
 use super::request::RequestId;
 use crate::auth;
@@ -153,7 +154,17 @@ pub async fn permit(State(gate): State<Gate>, request: Request, next: Next) -> R
     let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
     let method = parts.method.clone();
     let response = match admit(&gate, &mut parts, &mut caller, &mut resource).await {
-        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Ok(()) => {
+            let once = method == Method::POST && parts.headers.contains_key(idempotency::KEY);
+            let request = Request::from_parts(parts, body);
+            match caller.as_ref().filter(|_| once) {
+                Some(caller) => {
+                    let actor = caller.user().map_or_else(|| "local".to_owned(), |user| user.id.to_string());
+                    idempotency::once(gate.service.clone(), actor, gate.operation, request, next).await
+                }
+                None => next.run(request).await,
+            }
+        }
         Err(refusal) => refusal.into_response(),
     };
     let Gate { service, action, operation } = gate;
@@ -228,6 +239,10 @@ async fn find(
         "token" => {
             let found = service.store.token_by_id(&name)?;
             Some(("token", name, of(keep(parts, found, |token| token.user.id))))
+        }
+        "operation" => {
+            let found = service.store.operation(&name)?;
+            Some(("operation", name, of(keep(parts, found, |operation| operation.owner_id))))
         }
         "group" => {
             let found = service.store.group_named(&name)?;

@@ -6,19 +6,21 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::access::{Caller, Found};
 use super::audit::Note;
 use super::problem::Refusal;
-use super::{Body, Query};
+use super::{Body, Query, operations};
 use crate::auth::authorize::{Action, Resource};
 use crate::folder::Folder;
 use crate::http;
-use crate::model::{Desktop, NewDesktop, State, Stop};
+use crate::model::{Desktop, DesktopChange, NewDesktop, State, Stop};
+use crate::operations::Work;
 use crate::service::Service;
 use crate::store;
 
@@ -38,8 +40,53 @@ pub async fn list(extract::State(service): Shared, caller: Caller) -> Result<Jso
 pub async fn show(
     extract::State(service): Shared,
     Found(desktop): Found<store::Desktop>,
-) -> Result<Json<Desktop>, Refusal> {
-    Ok(Json(service.show(desktop)))
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let (tag, shown) = tagged(&service, desktop);
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|tags| matches(tags, &tag)) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    }
+    Ok(([(header::ETAG, tag)], Json(shown)).into_response())
+}
+
+/// A desktop as it is shown, and what names exactly this.
+fn tagged(service: &Service, desktop: store::Desktop) -> (String, Desktop) {
+    let generation = desktop.generation;
+    let shown = service.show(desktop);
+    let hash = Sha256::digest(serde_json::to_vec(&shown).unwrap_or_default());
+    let hash: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    (format!("\"{generation}-{hash}\""), shown)
+}
+
+fn matches(tags: &HeaderValue, tag: &str) -> bool {
+    tags.to_str().is_ok_and(|tags| tags.split(',').map(str::trim).any(|one| one == "*" || one == tag))
+}
+
+/// Refuses if the desktop is not as the caller saw it, if the caller says what that was.
+fn precondition(service: &Service, desktop: &store::Desktop, headers: &HeaderMap) -> Result<bool, Refusal> {
+    let Some(tags) = headers.get(header::IF_MATCH) else { return Ok(false) };
+    if matches(tags, &tagged(service, desktop.clone()).0) { Ok(true) } else { Err(Refusal::stale()) }
+}
+
+pub async fn change(
+    extract::State(service): Shared,
+    caller: Caller,
+    Found(desktop): Found<store::Desktop>,
+    headers: HeaderMap,
+    Body(change): Body<DesktopChange>,
+) -> Result<Response, Refusal> {
+    if !precondition(&service, &desktop, &headers)? {
+        return Err(Refusal::no_precondition());
+    }
+    if change.memory.is_some() || change.cpus.is_some() {
+        let denied = |denial| Refusal::denied(denial, "desktop", &desktop.name);
+        caller.may(Action::ChooseSize, Resource::Service).map_err(denied)?;
+    }
+    service.change_desktop(&desktop, &change).await?;
+    let now = service.store.desktop(desktop.id)?.ok_or_else(|| Refusal::not_found("desktop", &desktop.name))?;
+    let (tag, shown) = tagged(&service, now);
+    let note = Note { detail: serde_json::to_string(&change).unwrap_or_default(), ..Note::default() };
+    Ok(note.on(([(header::ETAG, tag)], Json(shown))))
 }
 
 pub async fn create(
@@ -88,7 +135,9 @@ fn owner(service: &Service, caller: &Caller, new: &NewDesktop) -> Result<store::
 pub async fn remove(
     extract::State(service): Shared,
     Found(desktop): Found<store::Desktop>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Refusal> {
+    precondition(&service, &desktop, &headers)?;
     let removed = tokio::spawn(async move { service.delete_desktop(&desktop).await });
     removed.await.map_err(|panic| Refusal::internal(panic.to_string()))??;
     Ok(StatusCode::NO_CONTENT)
@@ -105,15 +154,29 @@ pub struct StartQuery {
 
 pub async fn start(
     extract::State(service): Shared,
+    caller: Caller,
     Found(desktop): Found<store::Desktop>,
+    headers: HeaderMap,
     Query(query): Query<StartQuery>,
-) -> Result<(StatusCode, Json<Desktop>), Refusal> {
-    if query.cold {
-        service.machines.start_cold(desktop.id).await?;
-    } else {
-        service.machines.start(desktop.id).await?;
+) -> Result<Response, Refusal> {
+    begin_start(&service, &caller, &desktop, &headers, query.cold).await
+}
+
+/// Begins to start; the answer comes when the machine's processes exist, which is before the operation ends.
+pub async fn begin_start(
+    service: &Arc<Service>,
+    caller: &Caller,
+    desktop: &store::Desktop,
+    headers: &HeaderMap,
+    cold: bool,
+) -> Result<Response, Refusal> {
+    let begun = service.operate(desktop, Work::Start { cold }, &operations::actor(caller))?;
+    if operations::wants_no_wait(headers) {
+        return Ok(operations::accepted(begun));
     }
-    accepted(&service, desktop.id)
+    let id = begun.row.id.to_string();
+    begun.launched.await.map_err(|_| Refusal::conflict("the start was cancelled"))??;
+    Ok(([(operations::HEADER, id)], accepted(service, desktop.id)?).into_response())
 }
 
 pub async fn stop(

@@ -10,6 +10,8 @@ mod account;
 mod audit;
 mod console;
 mod desktops;
+mod idempotency;
+mod operations;
 pub mod paging;
 pub mod problem;
 pub mod request;

@@ -69,6 +69,35 @@ impl Refusal {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
+    /// 409: the service ended in the middle of it.
+    pub fn interrupted(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "interrupted", detail)
+    }
+
+    /// 412: it was changed since the caller looked.
+    pub fn stale() -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "stale", "it was changed in the meantime: look at it again")
+    }
+
+    /// 428: the caller does not say what it looked at.
+    pub fn no_precondition() -> Self {
+        let detail = "say with `If-Match` which state of it you want to change: the `ETag` that it was shown with";
+        Self::new(StatusCode::PRECONDITION_REQUIRED, "no_precondition", detail)
+    }
+
+    /// 410: the events after that one are gone.
+    pub fn cursor_gone() -> Self {
+        let detail =
+            "events after this cursor are not kept any more: look at everything anew, then begin without a cursor";
+        Self::new(StatusCode::GONE, "cursor_gone", detail)
+    }
+
+    /// 422: the key was another request's.
+    pub fn other_request() -> Self {
+        let detail = "another request had this idempotency key: take a fresh one";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "other_request", detail)
+    }
+
     /// 409: there are enough of them.
     pub fn limit(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "limit", detail)

@@ -8,7 +8,7 @@ use axum::http::Method;
 use axum::middleware;
 use axum::routing::{self, MethodRouter};
 
-use super::{access, account, audit, console, desktops, session, snapshots, users};
+use super::{access, account, audit, console, desktops, operations, session, snapshots, users};
 use crate::auth::authorize::Action;
 use crate::service::Service;
 use crate::{edge, web};
@@ -152,6 +152,10 @@ pub fn api() -> Vec<Route> {
         Route::put("group.join", "/v1/groups/{group}/members/{member}", A::ChangeUsers, "Put a user into a group", users::add_member),
         Route::delete("group.leave", "/v1/groups/{group}/members/{member}", A::ChangeUsers, "Take a user out of a group", users::remove_member),
 
+        Route::get("operation.list", "/v1/operations", A::List, "Work that takes a while, newest first", operations::list),
+        Route::get("operation.show", "/v1/operations/{operation}", A::SeeDesktop, "How far it is; `?wait=30` waits for its end", operations::show),
+        Route::post("operation.cancel", "/v1/operations/{operation}/cancel", A::Change, "Cancel it, if it has not begun", operations::cancel),
+        Route::get("event.list", "/v1/events", A::List, "What happens, as server-sent events; `Last-Event-ID` or `?cursor=` goes on", operations::events),
         Route::get("audit.list", "/v1/audit", A::Audit, "The audit log, newest first", audit::list),
         Route::get("audit.export", "/v1/audit/export", A::Audit, "The audit log, oldest first, as lines of JSON or `?format=csv`", audit::export),
         Route::get("image.list", "/v1/images", A::See, "All images", super::images),
@@ -160,6 +164,7 @@ pub fn api() -> Vec<Route> {
         Route::get("desktop.list", "/v1/desktops", A::List, "The desktops that the caller sees", desktops::list),
         Route::post("desktop.add", "/v1/desktops", A::Make, "Make a desktop", desktops::create),
         Route::get("desktop.show", "/v1/desktops/{desktop}", A::SeeDesktop, "One desktop, by name or id", desktops::show),
+        Route::patch("desktop.change", "/v1/desktops/{desktop}", A::Change, "Rename it, or change a stopped one\'s size, if it is as `If-Match` says", desktops::change),
         Route::delete("desktop.remove", "/v1/desktops/{desktop}", A::Change, "Delete a desktop with everything in it", desktops::remove),
         Route::post("desktop.start", "/v1/desktops/{desktop}/start", A::Change, "Start or wake it; `?cold=true` forgets a suspended one's memory", desktops::start),
         Route::post("desktop.stop", "/v1/desktops/{desktop}/stop", A::Change, "Ask the guest to shut down, or end the machine", desktops::stop),

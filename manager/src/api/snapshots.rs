@@ -4,46 +4,41 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{self, Path};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::Body;
 use super::access::{Caller, Found};
-use super::desktops::accepted;
+use super::audit::Note;
+use super::desktops::begin_start;
 use super::problem::Refusal;
-use crate::model::{self, Desktop, Fork, NewSnapshot, SnapshotKind, State};
+use super::{Body, operations};
+use crate::model::{self, Fork, NewSnapshot, State};
+use crate::operations::Work;
 use crate::service::Service;
 use crate::store;
 
 type Shared = extract::State<Arc<Service>>;
 
-/// Work that goes on although the caller goes away: what is begun is finished.
-async fn finished<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
-) -> Result<T, Refusal> {
-    tokio::spawn(work).await.map_err(|panic| Refusal::internal(panic.to_string()))?
-}
-
 pub async fn suspend(
     extract::State(service): Shared,
+    caller: Caller,
     Found(desktop): Found<store::Desktop>,
-) -> Result<Json<Desktop>, Refusal> {
-    finished(async move {
-        service.suspend(&desktop).await?;
-        Ok(Json(service.show(desktop)))
-    })
-    .await
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let begun = service.operate(&desktop, Work::Suspend, &operations::actor(&caller))?;
+    operations::answer(begun, &headers, StatusCode::OK).await
 }
 
 pub async fn resume(
     extract::State(service): Shared,
+    caller: Caller,
     Found(desktop): Found<store::Desktop>,
-) -> Result<(StatusCode, Json<Desktop>), Refusal> {
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     if service.machines.state(desktop.id) == State::Stopped {
         return Err(Refusal::conflict(format!("`{}` is not suspended but stopped: start it", desktop.name)));
     }
-    service.machines.start(desktop.id).await?;
-    accepted(&service, desktop.id)
+    begin_start(&service, &caller, &desktop, &headers, false).await
 }
 
 pub async fn list_all(extract::State(service): Shared, caller: Caller) -> Result<Json<Vec<model::Snapshot>>, Refusal> {
@@ -65,14 +60,13 @@ pub async fn list(
 
 pub async fn create(
     extract::State(service): Shared,
+    caller: Caller,
     Found(desktop): Found<store::Desktop>,
+    headers: HeaderMap,
     Body(new): Body<NewSnapshot>,
-) -> Result<(StatusCode, Json<model::Snapshot>), Refusal> {
-    finished(async move {
-        let taken = service.take_snapshot(&desktop, SnapshotKind::Manual, &new.name).await?;
-        Ok((StatusCode::CREATED, Json(Service::show_snapshot(&desktop.name, taken))))
-    })
-    .await
+) -> Result<Response, Refusal> {
+    let begun = service.operate(&desktop, Work::Snapshot { name: new.name }, &operations::actor(&caller))?;
+    operations::answer(begun, &headers, StatusCode::CREATED).await
 }
 
 pub async fn remove(
@@ -87,39 +81,37 @@ pub async fn remove(
 
 pub async fn restore(
     extract::State(service): Shared,
+    caller: Caller,
     Found(desktop): Found<store::Desktop>,
     Path((_, snapshot)): Path<(String, String)>,
-) -> Result<(StatusCode, Json<Desktop>), Refusal> {
-    let snapshot = service.snapshot_of(&desktop, &snapshot)?;
-    let (work, target) = (service.clone(), desktop.clone());
-    finished(async move { work.restore(&target, &snapshot).await }).await?;
-    accepted(&service, desktop.id)
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let snapshot = service.snapshot_of(&desktop, &snapshot)?.id;
+    let begun = service.operate(&desktop, Work::Restore { snapshot }, &operations::actor(&caller))?;
+    operations::answer(begun, &headers, StatusCode::ACCEPTED).await
 }
 
 pub async fn undo(
     extract::State(service): Shared,
+    caller: Caller,
     Found(desktop): Found<store::Desktop>,
-) -> Result<(StatusCode, Json<Desktop>), Refusal> {
-    let (work, target) = (service.clone(), desktop.clone());
-    finished(async move { work.undo(&target).await }).await?;
-    accepted(&service, desktop.id)
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let begun = service.operate(&desktop, Work::Undo, &operations::actor(&caller))?;
+    operations::answer(begun, &headers, StatusCode::ACCEPTED).await
 }
 
 pub async fn fork(
     extract::State(service): Shared,
+    caller: Caller,
     Found(desktop): Found<store::Desktop>,
-    Body(fork): Body<Fork>,
-) -> Result<(StatusCode, Json<Vec<Desktop>>), Refusal> {
-    let from = fork.snapshot.as_deref().map(|name| service.snapshot_of(&desktop, name)).transpose()?;
-    finished(async move {
-        let made = service.fork(&desktop, &fork.names, from.as_ref()).await?;
-        for desktop in made.iter().filter(|_| fork.start) {
-            service.machines.start(desktop.id).await?;
-        }
-        let made = made.into_iter().map(|desktop| service.show(desktop)).collect();
-        Ok((StatusCode::CREATED, Json(made)))
-    })
-    .await
+    headers: HeaderMap,
+    Body(Fork { names, snapshot, start }): Body<Fork>,
+) -> Result<Response, Refusal> {
+    let snapshot = snapshot.map(|name| service.snapshot_of(&desktop, &name)).transpose()?.map(|snapshot| snapshot.id);
+    let note = Note { detail: names.iter().take(100).cloned().collect::<Vec<_>>().join(", "), ..Note::default() };
+    let begun = service.operate(&desktop, Work::Fork { names, snapshot, start }, &operations::actor(&caller))?;
+    Ok(note.on(operations::answer(begun, &headers, StatusCode::CREATED).await))
 }
 
 pub async fn screen(

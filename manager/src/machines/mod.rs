@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
+use tokio::sync::{OwnedMutexGuard, broadcast, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::folder::{self, Folder};
@@ -167,6 +167,8 @@ pub(crate) struct Context {
     pub limits: Limits,
     pub layers: Layers,
     pub snapshots: Snapshots,
+    /// Told of each machine whose state changes.
+    pub changes: broadcast::Sender<Uuid>,
     locks: Mutex<HashMap<Uuid, Weak<tokio::sync::Mutex<()>>>>,
 }
 
@@ -192,6 +194,17 @@ impl Context {
         match self.store.sweep_layers() {
             Ok(gone) => self.layers.remove(&gone),
             Err(error) => tracing::error!(%error, "cannot look for layers that nothing needs"),
+        }
+    }
+
+    /// Tells of each state that a machine comes into, and of its end.
+    async fn tell_changes(self: Arc<Self>, id: Uuid, mut state: watch::Receiver<State>) {
+        loop {
+            let _ = self.changes.send(id); // nobody may listen
+            if state.changed().await.is_err() {
+                let _ = self.changes.send(id);
+                return;
+            }
         }
     }
 
@@ -233,8 +246,9 @@ struct Handle {
 impl Machines {
     /// No machine runs yet; see [`Self::recover`].
     pub fn new(store: Arc<Store>, data: PathBuf, programs: Programs, limits: Limits) -> Self {
+        let (changes, _) = broadcast::channel(1024);
         let (layers, snapshots) = (Layers::of(&data, &programs.vmm), Snapshots::of(&data));
-        let context = Context { store, data, programs, limits, layers, snapshots, locks: Mutex::default() };
+        let context = Context { store, data, programs, limits, layers, snapshots, changes, locks: Mutex::default() };
         Self { context: Arc::new(context), table: Table::default() }
     }
 
@@ -259,6 +273,11 @@ impl Machines {
     /// Whether any machine runs.
     pub fn any(&self) -> bool {
         !self.table().is_empty()
+    }
+
+    /// Each desktop whose machine comes into another state.
+    pub fn changes(&self) -> broadcast::Receiver<Uuid> {
+        self.context.changes.subscribe()
     }
 
     /// Waits until a machine that is starting runs or has ended.
@@ -417,6 +436,7 @@ impl Machines {
         let folder = Folder::of(&self.context.data, id);
         let (console, work) = Console::new(folder.run_file("console.sock"), folder.file("serial.log"), resume);
         let (state, seen) = watch::channel(State::Starting);
+        tokio::spawn(self.context.clone().tell_changes(id, seen.clone()));
         let (orders, given) = mpsc::unbounded_channel();
         table.insert(id, Handle { state: seen, orders, console });
         (Machine::new(self.context.clone(), self.table.clone(), folder, state, given), work)

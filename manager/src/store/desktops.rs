@@ -41,6 +41,8 @@ pub struct Desktop {
     pub base: Option<Uuid>,
     /// How the machine last ended, unless it was started since.
     pub ended: Option<Ended>,
+    /// How often what it is was changed.
+    pub generation: i64,
 }
 
 /// What the owner of a desktop wants of its machine.
@@ -111,6 +113,7 @@ fn desktop(row: &Row<'_>) -> rusqlite::Result<Desktop> {
         resume: optional(row, "resume")?,
         base: optional(row, "base")?,
         ended,
+        generation: row.get("generation")?,
     })
 }
 
@@ -197,6 +200,15 @@ impl Store {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE desktops.name = ?1"))?;
         Ok(statement.query_row([name], desktop).optional()?)
+    }
+
+    /// Changes what a desktop of this generation is. False if it was changed in the meantime.
+    pub fn change_desktop(&self, id: Uuid, generation: i64, name: &str, memory: u64, cpus: u8) -> Result<bool> {
+        let sql = "UPDATE desktops SET name = ?3, memory = ?4, cpus = ?5, generation = generation + 1
+                   WHERE id = ?1 AND generation = ?2";
+        let memory = i64::try_from(memory).unwrap_or(i64::MAX);
+        let changed = self.connection().execute(sql, params![id.to_string(), generation, name, memory, cpus]);
+        changed.map(|rows| rows == 1).map_err(|error| unique(error, "desktop", name))
     }
 
     /// Deletes the rows of desktops that are nobody's.

@@ -4,6 +4,7 @@ mod audit;
 mod desktops;
 mod groups;
 mod layers;
+mod operations;
 mod sessions;
 mod snapshots;
 mod tokens;
@@ -19,6 +20,7 @@ pub use audit::{AuditFilter, NewAudit};
 pub use desktops::{Desired, Desktop, Ended, NewDesktop};
 pub use groups::Group;
 pub use layers::{Below, DisksOf, Layer, Tops};
+pub use operations::{Answered, CURRENT, NewOperation, Operation};
 pub use sessions::{NewSession, Session};
 pub use snapshots::{NewSnapshot, Snapshot};
 pub use tokens::Token;
@@ -30,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
+    include_str!("schema-5.sql"),
 ];
 
 /// Why the store did not do what was asked.

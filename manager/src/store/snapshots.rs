@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::desktops::{self, Desired, NewDesktop};
 use super::layers::{DisksOf, Tops, set_tops, tops};
+use super::operations::mark_done;
 use super::{Result, Store, now, optional, parsed, timestamp};
 use crate::model::SnapshotKind;
 
@@ -121,7 +122,10 @@ const LIVE: &str = "WITH RECURSIVE live (id) AS (
 impl Store {
     /// Adds a snapshot.
     pub fn add_snapshot(&self, new: &NewSnapshot) -> Result<()> {
-        self.change(|transaction| add(transaction, new))
+        self.change(|transaction| {
+            add(transaction, new)?;
+            mark_done(transaction, ["snapshot", "snapshot"])
+        })
     }
 
     /// Records that a machine ended with a snapshot, from which it goes on when it is started.
@@ -135,7 +139,10 @@ impl Store {
 
     /// Puts a desktop whose machine does not run where a snapshot was taken.
     pub fn put_on_snapshot(&self, desktop: Uuid, snapshot: Uuid) -> Result<()> {
-        self.change(|transaction| put(transaction, desktop, snapshot))
+        self.change(|transaction| {
+            put(transaction, desktop, snapshot)?;
+            mark_done(transaction, ["restore", "undo"])
+        })
     }
 
     /// Adds desktops that go on from a snapshot, which is added as well if it is `new`.
@@ -150,7 +157,7 @@ impl Store {
                 let suspended = "UPDATE desktops SET desired = CASE WHEN resume IS NULL THEN 'stopped' ELSE 'suspended' END WHERE id = ?1";
                 transaction.execute(suspended, [desktop.id.to_string()])?;
             }
-            Ok(())
+            mark_done(transaction, ["fork", "fork"])
         })
     }
 
