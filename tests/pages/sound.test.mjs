@@ -4,44 +4,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Person, launch, until } from '../lib/browser.mjs';
+import { hasPitch, listen, skews } from '../lib/ears.mjs';
 import { Stage } from '../lib/stage.mjs';
 
-/** Measures what is heard during 0.68 s: loudest, quietest 5 ms, and pitch, for each side. */
-function listen(person) {
-  return person.page.evaluate(async () => {
-    const { player } = await import('/assets/sound.js');
-    if (!player.output) return null;
-    if (!window.ears) {
-      const { context } = player.output;
-      const splitter = new ChannelSplitterNode(context, { numberOfOutputs: 2 });
-      player.output.connect(splitter);
-      window.ears = [0, 1].map((side) => {
-        const ear = new AnalyserNode(context, { fftSize: 32768 });
-        splitter.connect(ear, side);
-        return ear;
-      });
-      await new Promise((done) => setTimeout(done, 700));
-    }
-    return window.ears.map((ear) => {
-      const wave = new Float32Array(ear.fftSize);
-      ear.getFloatTimeDomainData(wave);
-      const peaks = [];
-      for (let at = 0; at + 240 <= wave.length; at += 240) peaks.push(wave.subarray(at, at + 240).reduce((most, v) => Math.max(most, Math.abs(v)), 0));
-      let [periods, first, last] = [0, 0, 0];
-      for (let at = 1; at < wave.length; at += 1) {
-        if (wave[at - 1] > 0 || wave[at] <= 0) continue;
-        last = at - wave[at] / (wave[at] - wave[at - 1]);
-        if (periods === 0) first = last;
-        periods += 1;
-      }
-      return { loudest: Math.max(...peaks), quietest: Math.min(...peaks), pitch: ((periods - 1) * ear.context.sampleRate) / (last - first) };
-    });
-  });
-}
-
 /** The tone as it is played: its pitch, its loudness, nothing missing. */
-const isTone = (sides) => sides !== null && [440, 660].every((pitch, side) =>
-  Math.abs(sides[side].pitch - pitch) < pitch * 0.01 && Math.abs(sides[side].loudest - 0.244) < 0.03 && sides[side].quietest > 0.2);
+const isTone = (sides) => hasPitch(sides, 440, 660) && sides.every(({ loudest, quietest }) => Math.abs(loudest - 0.244) < 0.03 && quietest > 0.2);
 
 async function arrive(t, { flags = [], before } = {}) {
   const stage = await Stage.start(t);
@@ -75,6 +42,16 @@ test('a tone is heard from the first click on, and neither sent nor heard when i
   await person.part('sound-on').click();
   await until('half of it again', async () => Math.abs((await listen(person))[0].loudest - 0.122) < 0.02);
   assert.deepEqual(person.errors, []);
+});
+
+test('sound and picture come together', { timeout: 600_000 }, async (t) => {
+  const { person } = await arrive(t);
+  await person.click(400, 300);
+  await until('the tone', async () => isTone(await listen(person)));
+  const measured = (await skews(person, [200, 70], 15)).sort((a, b) => a - b);
+  t.diagnostic(`silence is heard later than it is seen by, in ms: ${measured.map(Math.round).join(' ')}`);
+  // what a quiet machine does is in docs/specification.md; a busy one is late with both
+  assert.ok(measured.length > 5 && Math.abs(measured[measured.length >> 1]) < 400, String(measured));
 });
 
 test('a browser that decodes no Opus hears the same', { timeout: 600_000 }, async (t) => {

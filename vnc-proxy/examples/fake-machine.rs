@@ -5,7 +5,7 @@
 //! Paints a test picture, changes the colour of a bar at each key press, draws a cross where the pointer is (red while
 //! a button is down), scrolls a list by the wheel, plays a video from one V to the next, follows wishes for a size, and writes each request to standard
 //! output as a line of JSON, of a microphone's only how loud it is. While somebody listens it plays a tone of 440 Hz on
-//! the left and of 660 Hz on the right.
+//! the left and of 660 Hz on the right, which is silent while a key is down.
 
 #[path = "../tests/support/machine.rs"]
 mod machine;
@@ -87,11 +87,13 @@ fn attend(display: &Display, size: &mut (u32, u32)) -> io::Result<()> {
                     display.tell(&Event::Leds { lit })?;
                 }
                 Request::Key { code: KEY_V, down: true } => picture.plays = !picture.plays,
-                Request::Key { down: true, .. } => {
-                    picture.presses += 1;
-                    picture.show(display, BAR)?;
+                Request::Key { down, .. } => {
+                    tone.iter_mut().for_each(|tone| tone.silent = down);
+                    if down {
+                        picture.presses += 1;
+                        picture.show(display, BAR)?;
+                    }
                 }
-                Request::Key { .. } => {}
                 Request::Listen { on } => tone = on.then(Tone::new),
                 Request::Microphone { .. } => {}
                 Request::Pointer { x, y, buttons } => picture.point(display, x, y, buttons != 0)?,
@@ -128,11 +130,12 @@ fn in_words(request: &Request) -> String {
 struct Tone {
     since: Instant,
     frames: u64,
+    silent: bool,
 }
 
 impl Tone {
     fn new() -> Self {
-        Self { since: Instant::now(), frames: 0 }
+        Self { since: Instant::now(), frames: 0, silent: false }
     }
 
     /// Plays what is due.
@@ -141,7 +144,7 @@ impl Tone {
         while self.frames + 480 <= due {
             let wave = |frame: u64, hertz: f64| {
                 let angle = frame as f64 * hertz * std::f64::consts::TAU / f64::from(SAMPLE_RATE);
-                ((angle.sin() * 8000.0) as i16).to_le_bytes()
+                ((angle.sin() * if self.silent { 0.0 } else { 8000.0 }) as i16).to_le_bytes()
             };
             let frames = self.frames..self.frames + 480;
             let samples = frames.flat_map(|frame| [wave(frame, 440.0), wave(frame, 660.0)].concat()).collect();

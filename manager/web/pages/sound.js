@@ -42,7 +42,12 @@ const tool = add({
   },
 });
 
+// browsers play samples for pages that came safely only: by https, or from this machine
+const able = "AudioWorkletNode" in globalThis;
+tool.hidden = !able;
+
 function apply() {
+  if (!able) return;
   player.volume = settings.sound ? settings.volume / 100 : 0;
   tool.icon = settings.sound && settings.volume > 0 ? ICONS.sound : ICONS.muted;
   // what is not heard is not sent
@@ -65,6 +70,6 @@ const GESTURES = ["pointerdown", "pointerup", "keydown", "touchend"];
 function start() {
   if (!navigator.userActivation?.isActive && navigator.userActivation) return;
   for (const gesture of GESTURES) removeEventListener(gesture, start, true);
-  player.start();
+  player.start().catch((error) => console.warn(`no sound: ${error}`));
 }
-for (const gesture of GESTURES) addEventListener(gesture, start, true);
+if (able) for (const gesture of GESTURES) addEventListener(gesture, start, true);
