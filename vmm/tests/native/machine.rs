@@ -265,6 +265,13 @@ impl Machine {
         }
     }
 
+    /// Whether the guest has said a line that contains `text` since it was last listened to.
+    pub fn has_said(&mut self, text: &str) -> bool {
+        let lines: Vec<String> = self.serial.try_iter().collect();
+        assert!(!lines.iter().any(|line| line.contains("PROBE FAIL")), "while waiting for {text:?}: {lines:?}");
+        lines.iter().any(|line| line.contains(text))
+    }
+
     /// Waits until the program itself says a line that contains `text`.
     pub fn complains(&mut self, text: &str) {
         let deadline = Instant::now() + PATIENCE;

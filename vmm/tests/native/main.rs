@@ -14,5 +14,6 @@ mod snapshot;
 mod snapshot_devices;
 mod snapshot_faults;
 mod snapshot_files;
+mod sound;
 mod usage;
 mod viewer;

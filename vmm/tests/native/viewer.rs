@@ -39,6 +39,8 @@ pub struct Viewer {
     pub damage: Vec<Rect>,
     pub cursor: Option<Cursor>,
     pub leds: Option<u8>,
+    /// What was heard since it listens: times and samples.
+    pub sound: Vec<(u64, Vec<u8>)>,
 }
 
 impl Viewer {
@@ -63,6 +65,7 @@ impl Viewer {
             damage: Vec::new(),
             cursor: None,
             leds: None,
+            sound: Vec::new(),
         };
         match viewer.next(PATIENCE) {
             Some(Event::Hello { version: VERSION }) => viewer,
@@ -71,7 +74,7 @@ impl Viewer {
     }
 
     /// The next event, if one comes in time. Panics when the machine has closed the socket.
-    fn next(&mut self, patience: Duration) -> Option<Event> {
+    pub fn next(&mut self, patience: Duration) -> Option<Event> {
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
         let limit = Timespec::try_from(patience).expect("not that long");
         if poll(&mut fds, Some(&limit)).expect("a socket can be waited for") == 0 {
@@ -114,7 +117,7 @@ impl Viewer {
                 self.cursor = Some(Cursor { width, height, hot: (hot_x, hot_y), pixels });
             }
             Event::Leds { lit } => self.leds = Some(lit),
-            Event::Sound { .. } => {}
+            Event::Sound { time, samples } => self.sound.push((time, samples)),
         }
     }
 

@@ -7,6 +7,7 @@ pub mod input;
 pub mod net;
 mod queue;
 pub mod rng;
+pub mod snd;
 pub mod vsock;
 
 use alloc::vec::Vec;
@@ -71,6 +72,7 @@ pub mod kind {
     pub const GPU: u32 = 16;
     pub const INPUT: u32 = 18;
     pub const VSOCK: u32 = 19;
+    pub const SOUND: u32 = 25;
 }
 
 /// The feature every device of version 2 has.

@@ -16,6 +16,7 @@ mod life;
 mod net;
 mod rng;
 mod serial;
+mod sound;
 mod vsock;
 
 use alloc::string::String;
@@ -91,6 +92,7 @@ const TESTS: &[(&str, Test)] = &[
     ("input", input::events),
     ("vsock", vsock::both_ways),
     ("balloon", balloon::give_back),
+    ("sound", sound::both_ways),
     ("hostile", hostile::queues),
     ("hostile-gpu", hostile::gpu::commands),
     ("hostile-ports", hostile::ports::everything),
