@@ -14,22 +14,82 @@ use yunju_protocol::machine::ByteSize;
 #[command(
     name = "yunju",
     version,
-    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the service cannot be reached; 4 refused; \
-                  6 not found; 7 in conflict with how things are; 9 timed out; 10 an operation was not done.\n\n\
-                  Start the service with `yunju serve`; every other command talks to it through DATA/yunju.sock."
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the service cannot be reached; 4 not logged in; \
+                  5 not allowed; 6 not found; 7 in conflict with how things are; 8 over a quota; 9 timed out; 10 an operation was not done.\n\n\
+                  Start the service with `yunju serve`; every other command talks to it through DATA/yunju.sock, \
+                  or to the one that `yunju login` was used for."
 )]
 pub struct Cli {
     /// The service's data folder [default: /var/lib/yunju for root, else ~/.local/share/yunju]
     #[arg(long, global = true, env = "YUNJU_DATA", value_name = "DIR", hide_env_values = true)]
     pub data: Option<PathBuf>,
+    /// The service that somebody logged in to under this name [default: the one in use; without any, this host's]
+    #[arg(long, global = true, env = "YUNJU_CONTEXT", value_name = "NAME", conflicts_with = "data")]
+    pub context: Option<String>,
     #[command(subcommand)]
     pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct Login {
+    /// Where the service is: http://HOST:PORT
+    pub url: String,
+    /// Who logs in [default: asked for]
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// What to call this context [default: the host]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Read an API token from standard input instead of a password
+    #[arg(long, conflicts_with = "user")]
+    pub token_stdin: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Context {
+    /// List the services that somebody logged in to
+    Ls(Listing),
+    /// Use one of them from now on; `local` is the one on this host
+    Use {
+        /// Which
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Api {
+    /// GET, POST, PATCH, PUT or DELETE
+    pub method: String,
+    /// The address; without a leading / it is below /v1/
+    pub path: String,
+    /// The body in JSON; `-` reads standard input
+    #[arg(long, value_name = "JSON")]
+    pub body: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the service until Ctrl-C or SIGTERM
     Serve(Serve),
+    /// Log in to a service, here or elsewhere, and use it from now on
+    #[command(
+        after_help = "A password is asked for, or read from standard input. It is exchanged for an API token of 30 days.\n\n\
+                            Examples:\n  yunju login http://desk.example:8080 --user alice\n  yunju login http://desk.example:8080 --token-stdin < token"
+    )]
+    Login(Login),
+    /// End the token of a login and forget it
+    Logout {
+        /// The context [default: the one in use]
+        name: Option<String>,
+    },
+    /// Choose between the services that somebody logged in to
+    #[command(subcommand)]
+    Context(Context),
+    /// Ask the API
+    #[command(
+        after_help = "Examples:\n  yunju api GET desktops\n  yunju api POST groups --body '{\"name\": \"staff\"}'\n\nGET /docs/api of the service describes it."
+    )]
+    Api(Api),
     /// Add, list, change and remove users, give them new passwords
     #[command(subcommand)]
     User(User),
@@ -130,6 +190,12 @@ pub enum Format {
     Table,
     /// For programs: what the API answers
     Json,
+    /// The same as YAML
+    Yaml,
+    /// The table for spreadsheets
+    Csv,
+    /// The first column alone
+    Name,
 }
 
 #[derive(Debug, Args)]
@@ -254,6 +320,30 @@ pub enum User {
         /// They may log in again
         #[arg(long)]
         enable: bool,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Show a user: what they may do, and how much their desktops have
+    Show(Named),
+    /// Limit how much a user's desktops may have together, running or not
+    #[command(
+        after_help = "A user whose memory and processors are limited chooses the sizes of their desktops.\n\nExamples:\n  yunju user quota bob --desktops 3 --memory 8G --cpus 6\n  yunju user quota bob --none"
+    )]
+    Quota {
+        /// Who
+        name: String,
+        /// At most so many desktops
+        #[arg(long, value_name = "N")]
+        desktops: Option<u32>,
+        /// At most so much guest memory
+        #[arg(long, value_name = "SIZE")]
+        memory: Option<ByteSize>,
+        /// At most so many virtual processors
+        #[arg(long, value_name = "N")]
+        cpus: Option<u32>,
+        /// Limit nothing any more
+        #[arg(long, conflicts_with_all = ["desktops", "memory", "cpus"])]
+        none: bool,
         #[command(flatten)]
         listing: Listing,
     },

@@ -1,4 +1,4 @@
-//! The API, asked through the service's local socket.
+//! The API, asked through the service's local socket, or over the network with a token.
 
 use std::path::{Path, PathBuf};
 
@@ -6,28 +6,119 @@ use anyhow::{Context, Result, bail};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use yunju_manager::http;
-use yunju_manager::model::Problem;
+use yunju_manager::model::{Login, Problem};
 
 use crate::failure::Failure;
 
-/// Where the service's local socket is, and how to ask.
+/// Where the service is, and what to show it.
 #[derive(Debug, Clone)]
 pub struct Client {
-    socket: PathBuf,
+    way: Way,
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    Local(PathBuf),
+    Remote { site: Site, shows: Shows },
+}
+
+#[derive(Debug, Clone)]
+enum Shows {
+    Nothing,
+    Token(String),
+    /// While logging in.
+    Cookie(String),
+}
+
+/// A service's address: `http://host:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    authority: String,
+    host: String,
+    port: u16,
+}
+
+impl Site {
+    /// Reads an address.
+    pub fn parse(text: &str) -> Result<Self> {
+        let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let uri: Uri =
+            with_scheme.parse().with_context(|| format!("`{text}` is no address: write http://HOST:PORT"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                bail!("this version cannot speak https: log in where the service listens, or through an SSH tunnel")
+            }
+            _ => bail!("`{text}` is no address: write http://HOST:PORT"),
+        }
+        let authority = uri.authority().with_context(|| format!("`{text}` has no host: write http://HOST:PORT"))?;
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        Ok(Self { host, port: authority.port_u16().unwrap_or(80), authority: authority.to_string() })
+    }
+
+    /// As it is written.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.authority)
+    }
+
+    /// Its host alone.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
 }
 
 impl Client {
-    /// A client of the service that has this data folder.
-    pub fn new(data: &Path) -> Self {
-        Self { socket: data.join(yunju_manager::serve::SOCKET) }
+    /// A client of the service on this host that has this data folder.
+    pub fn local(data: &Path) -> Self {
+        Self { way: Way::Local(data.join(yunju_manager::serve::SOCKET)) }
     }
 
-    /// The socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// A client of a service somewhere.
+    pub fn remote(site: Site, token: Option<String>) -> Result<Self> {
+        let shows = token.map_or(Shows::Nothing, Shows::Token);
+        Ok(Self { way: Way::Remote { site, shows } })
+    }
+
+    /// Logs in; a client that shows the session.
+    pub async fn log_in(&self, login: &Login) -> Result<Self> {
+        let Way::Remote { site, .. } = &self.way else { bail!("nobody logs in on the service's own host") };
+        let response = self.send(Method::POST, "/v1/session", serde_json::to_vec(login)?.into(), None).await?;
+        let cookie = response.headers().get("set-cookie").and_then(|cookie| cookie.to_str().ok());
+        let cookie = cookie.and_then(|cookie| cookie.split(';').next()).context("the service gave no session")?;
+        Ok(Self { way: Way::Remote { site: site.clone(), shows: Shows::Cookie(cookie.to_owned()) } })
+    }
+
+    /// Where browsers reach the service, if it is elsewhere.
+    pub fn url(&self) -> Option<String> {
+        match &self.way {
+            Way::Local(_) => None,
+            Way::Remote { site, .. } => Some(site.url()),
+        }
+    }
+
+    /// A websocket to `path`.
+    pub async fn websocket(&self, path: &str) -> Result<WebSocketStream<Box<dyn Stream>>> {
+        let stream: Box<dyn Stream> = match &self.way {
+            Way::Local(socket) => Box::new(UnixStream::connect(socket).await.context("the service cannot be reached")?),
+            Way::Remote { site, .. } => Box::new(site.connect().await?),
+        };
+        let host = match &self.way {
+            Way::Local(_) => "localhost",
+            Way::Remote { site, .. } => &site.authority,
+        };
+        let mut request = format!("ws://{host}{path}").into_client_request()?;
+        if let Way::Remote { shows: Shows::Token(token), .. } = &self.way {
+            request.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
+        }
+        Ok(tokio_tungstenite::client_async(request, stream).await?.0)
     }
 
     /// `GET path`
@@ -51,6 +142,27 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// Any request; the answer's content type and body.
+    pub async fn raw(&self, method: Method, path: &str, content: Bytes) -> Result<(String, Bytes)> {
+        let response = self.send(method, path, content, None).await?;
+        let kind =
+            response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
+        Ok((kind, body(response).await?))
+    }
+
+    /// All pages of a list.
+    pub async fn pages<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>> {
+        let (mut path, mut all) = (path.to_owned(), Vec::new());
+        loop {
+            let (page, link) = self.bytes(&path, "link").await?;
+            all.extend(parse::<Vec<T>>(page)?);
+            match link.as_deref().and_then(|link| link.split(['<', '>']).nth(1)) {
+                Some(next) => path = next.to_owned(),
+                None => return Ok(all),
+            }
+        }
     }
 
     /// `POST path` with a body.
@@ -98,15 +210,30 @@ impl Client {
         content: Bytes,
         upgrade: Option<&str>,
     ) -> Result<Response<Incoming>> {
-        let mut request = Request::builder().method(method).uri(path.parse::<Uri>()?).header("host", "localhost");
+        let host = match &self.way {
+            Way::Local(_) => "localhost",
+            Way::Remote { site, .. } => site.authority.as_str(),
+        };
+        let mut request = Request::builder().method(method).uri(path.parse::<Uri>()?).header("host", host);
         if !content.is_empty() {
             request = request.header("content-type", "application/json");
         }
         if let Some(protocol) = upgrade {
             request = request.header("connection", "upgrade").header("upgrade", protocol);
         }
-        let response =
-            http::send(&self.socket, request.body(Full::new(content))?).await.map_err(Failure::Unreachable)?;
+        let response = match &self.way {
+            Way::Local(socket) => {
+                http::send(socket, request.body(Full::new(content))?).await.map_err(Failure::Unreachable)?
+            }
+            Way::Remote { site, shows } => {
+                request = match shows {
+                    Shows::Token(token) => request.header("authorization", format!("Bearer {token}")),
+                    Shows::Cookie(cookie) => request.header("cookie", cookie).header("origin", site.url()),
+                    Shows::Nothing => request.header("origin", site.url()),
+                };
+                site.send(request.body(Full::new(content))?).await?
+            }
+        };
         let status = response.status();
         if status.is_client_error() || status.is_server_error() {
             let text = body(response).await?;
@@ -121,6 +248,28 @@ impl Client {
         Ok(response)
     }
 }
+
+impl Site {
+    async fn connect(&self) -> Result<TcpStream> {
+        let away = |error: std::io::Error| Failure::Away { url: self.url(), error: error.to_string() };
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(away)?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
+        let away = |error: hyper::Error| Failure::Away { url: self.url(), error: error.to_string() };
+        let stream = TokioIo::new(self.connect().await?);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.map_err(away)?;
+        tokio::spawn(connection.with_upgrades());
+        Ok(sender.send_request(request).await.map_err(away)?)
+    }
+}
+
+/// A connection of some kind.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 async fn body(response: Response<Incoming>) -> Result<Bytes> {
     let collected = response.into_body().collect().await.context("the service's answer was cut off")?;

@@ -24,7 +24,7 @@ pub async fn look(client: &Client, name: &str) -> Result<Desktop> {
 }
 
 pub async fn list(client: &Client, listing: &Listing) -> Result<()> {
-    output::list(&client.get::<Vec<Desktop>>("/v1/desktops").await?, listing.output)
+    output::list(&client.pages::<Desktop>("/v1/desktops").await?, listing.output)
 }
 
 pub async fn show(client: &Client, named: &Named) -> Result<()> {

@@ -10,6 +10,14 @@ pub enum Failure {
     /// Nobody answers on the local socket.
     #[error("the service cannot be reached: {0}")]
     Unreachable(http::Error),
+    /// Nobody answers at an address.
+    #[error("{url} cannot be reached: {error}")]
+    Away {
+        /// Where.
+        url: String,
+        /// Why.
+        error: String,
+    },
     /// The service refuses.
     #[error("{}", .0.detail)]
     Refused(Problem),
@@ -24,15 +32,21 @@ pub enum Failure {
     Guest(u8),
 }
 
+/// Refusals that a login helps against.
+const LOGIN: [&str; 2] = ["password_change_needed", "second_factor_needed"];
+
 /// The exit code for `error`.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Failure>() {
-        Some(Failure::Unreachable(_)) => 3,
+        Some(Failure::Unreachable(_) | Failure::Away { .. }) => 3,
         Some(Failure::Refused(problem)) => match problem.status {
             400 | 413 | 415 | 422 => 2,
-            401 | 403 | 429 => 4,
+            _ if problem.code == "quota_exceeded" => 8,
+            401 | 429 => 4,
+            403 if LOGIN.contains(&problem.code.as_str()) => 4,
+            403 => 5,
             404 => 6,
-            409 => 7,
+            409 | 410 | 412 | 428 => 7,
             _ => 1,
         },
         Some(Failure::TimedOut(_)) => 9,
@@ -46,6 +60,17 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 pub fn hint(error: &anyhow::Error) -> Option<&'static str> {
     if let Some(Failure::Unreachable(_)) = error.downcast_ref() {
         return Some("start it with `yunju serve`, or say with --data which one is meant");
+    }
+    if let Some(Failure::Refused(problem)) = error.downcast_ref() {
+        match (problem.status, problem.code.as_str()) {
+            (401, _) => return Some("log in with `yunju login URL`"),
+            (_, "quota_exceeded") => {
+                return Some(
+                    "remove what is not needed, or ask an admin for more: `yunju user show` says how much there is",
+                );
+            }
+            _ => {}
+        }
     }
     match error.downcast_ref() {
         Some(serve::Error::Listen { .. }) => Some("choose another address with --listen"),

@@ -1,9 +1,11 @@
 //! The `yunju` command: the service and its client.
 
+mod api;
 mod args;
 mod audit;
 mod client;
 mod console;
+mod contexts;
 mod desktops;
 mod doctor;
 mod failure;
@@ -22,7 +24,6 @@ use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
-use client::Client;
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
+    let chosen = (cli.data.clone(), cli.context.clone());
     let data = cli.data.unwrap_or_else(default_data);
     match cli.command {
         Command::Doctor(arguments) => return doctor::run(&data, &arguments),
@@ -52,7 +54,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Image(args::Image::Build { names, builder }) => images::build(&names, builder)?,
         command => {
             let runtime = tokio::runtime::Runtime::new().context("the async runtime does not start")?;
-            let done = runtime.block_on(talk(data, command));
+            let done = runtime.block_on(talk(chosen, data, command));
             // a thread may still wait for standard input
             runtime.shutdown_background();
             done?;
@@ -61,10 +63,17 @@ fn run(cli: Cli) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn talk(data: PathBuf, command: Command) -> Result<()> {
-    let client = Client::new(&data);
+async fn talk(chosen: (Option<PathBuf>, Option<String>), data: PathBuf, command: Command) -> Result<()> {
+    let command = match command {
+        Command::Serve(arguments) => return serve::run(data, arguments).await,
+        Command::Login(arguments) => return contexts::login(arguments).await,
+        Command::Logout { name } => return contexts::logout(name.or(chosen.1)).await,
+        Command::Context(arguments) => return contexts::run(arguments),
+        command => command,
+    };
+    let client = contexts::choose(chosen.0.as_deref(), data, chosen.1.as_deref())?;
     match command {
-        Command::Serve(arguments) => serve::run(data, arguments).await,
+        Command::Api(arguments) => api::run(&client, arguments).await,
         Command::User(arguments) => users::run(&client, arguments).await,
         Command::Session(arguments) => users::session(&client, arguments).await,
         Command::Token(arguments) => users::token(&client, arguments).await,
@@ -90,7 +99,14 @@ async fn talk(data: PathBuf, command: Command) -> Result<()> {
         Command::Open(arguments) => vnc::open(&client, &arguments).await,
         Command::Image(args::Image::Ls(arguments)) => images::list(&client, &arguments).await,
         Command::Image(args::Image::Warm { name, waiting }) => images::warm(&client, &name, waiting.no_wait).await,
-        Command::Doctor(_) | Command::Completions { .. } | Command::Man { .. } | Command::Image(_) => {
+        Command::Doctor(_)
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Image(_)
+        | Command::Serve(_)
+        | Command::Login(_)
+        | Command::Logout { .. }
+        | Command::Context(_) => {
             unreachable!("these do not talk to the service")
         }
     }

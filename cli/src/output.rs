@@ -1,4 +1,6 @@
-//! Data on standard output, as a table or as JSON.
+//! Data on standard output: as a table, JSON, YAML, CSV or names.
+
+mod yaml;
 
 use std::io::{self, Write};
 
@@ -24,6 +26,9 @@ pub trait Row {
 pub fn list<T: Row + Serialize>(items: &[T], format: Format) -> Result<()> {
     match format {
         Format::Json => json(items),
+        Format::Yaml => raw(yaml::text(&serde_json::to_value(items)?).as_bytes()),
+        Format::Csv => csv(T::COLUMNS, items.iter().map(Row::cells)),
+        Format::Name => items.iter().try_for_each(|item| line(&item.cells()[0])),
         Format::Table => {
             let mut table = Table::new();
             table.load_style(presets::NOTHING).set_header(T::COLUMNS.iter().copied());
@@ -37,10 +42,13 @@ pub fn list<T: Row + Serialize>(items: &[T], format: Format) -> Result<()> {
     }
 }
 
-/// Prints one thing: its columns one below the other, or JSON.
+/// Prints one thing: its columns one below the other, or for programs.
 pub fn one<T: Row + Serialize>(item: &T, format: Format) -> Result<()> {
     match format {
         Format::Json => json(item),
+        Format::Yaml => raw(yaml::text(&serde_json::to_value(item)?).as_bytes()),
+        Format::Csv => csv(T::COLUMNS, std::iter::once(item.cells())),
+        Format::Name => line(&item.cells()[0]),
         Format::Table => {
             let width = T::COLUMNS.iter().map(|name| name.len()).max().unwrap_or(0);
             for (name, cell) in T::COLUMNS.iter().zip(item.cells()) {
@@ -49,6 +57,31 @@ pub fn one<T: Row + Serialize>(item: &T, format: Format) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Prints something that is shown only now: alone, after words for people, or with what is known of it for programs.
+pub fn secret<T: Serialize>(about: &T, secret: &str, words: &str, format: Format) -> Result<()> {
+    match format {
+        Format::Json => json(about),
+        Format::Yaml => raw(yaml::text(&serde_json::to_value(about)?).as_bytes()),
+        Format::Table | Format::Csv | Format::Name => {
+            eprintln!("{words}");
+            line(secret)
+        }
+    }
+}
+
+/// RFC 4180; what a spreadsheet would take for a formula gets a quotation mark in front.
+fn csv(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Result<()> {
+    let cell = |text: &str| {
+        let text = if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text.to_owned() };
+        if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+    };
+    line(&columns.iter().map(|name| name.to_lowercase()).collect::<Vec<_>>().join(","))?;
+    for row in rows {
+        line(&row.iter().map(|text| cell(text)).collect::<Vec<_>>().join(","))?;
+    }
+    Ok(())
 }
 
 /// Prints JSON.
@@ -122,6 +155,35 @@ impl Row for User {
             (false, false) => "",
         };
         vec![self.name.clone(), self.role.to_string(), note.to_owned()]
+    }
+}
+
+/// A user with all that is known of them.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub struct Account(pub User);
+
+impl Row for Account {
+    const COLUMNS: &'static [&'static str] =
+        &["NAME", "ROLE", "GROUPS", "DESKTOPS", "MEMORY", "CPUS", "SECOND FACTOR", "NOTE"];
+
+    fn cells(&self) -> Vec<String> {
+        let of = |used: String, limit: Option<String>| {
+            limit.map_or_else(|| used.clone(), |limit| format!("{used} of {limit}"))
+        };
+        let User { quota, used, .. } = &self.0;
+        let size = |bytes: u64| ByteSize(bytes).to_string();
+        let row = self.0.cells();
+        vec![
+            row[0].clone(),
+            row[1].clone(),
+            self.0.groups.join(", "),
+            of(used.desktops.to_string(), quota.desktops.map(|limit| limit.to_string())),
+            of(size(used.memory), quota.memory.map(size)),
+            of(used.cpus.to_string(), quota.cpus.map(|limit| limit.to_string())),
+            if self.0.second_factor { "yes" } else { "no" }.to_owned(),
+            row[2].clone(),
+        ]
     }
 }
 

@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 use yunju_manager::model::{
-    self, Invitation, Link, NewGroup, NewToken, NewTokenAnswer, NewUser, OneTimePassword, Role, UserChange,
+    self, Invitation, Link, NewGroup, NewToken, NewTokenAnswer, NewUser, OneTimePassword, Quota, Role, UserChange,
 };
 
-use crate::args::{Format, Group, Listing, Session, Token, User, Whose};
+use crate::args::{Group, Listing, Named, Session, Token, User, Whose};
 use crate::client::{Client, segment};
-use crate::output;
+use crate::output::{self, Account};
 
 /// Runs one of the user commands.
 pub async fn run(client: &Client, command: User) -> Result<()> {
@@ -22,9 +22,26 @@ pub async fn run(client: &Client, command: User) -> Result<()> {
         }
         User::Ls(listing) => output::list(&client.get::<Vec<model::User>>("/v1/users").await?, listing.output),
         User::Set { name, role, disable, enable, listing } => {
-            let change = UserChange { role, disabled: (disable || enable).then_some(disable) };
+            let change = UserChange { role, disabled: (disable || enable).then_some(disable), quota: None };
             let user: model::User = client.patch(&format!("/v1/users/{}", segment(&name)), &change).await?;
             output::one(&user, listing.output)
+        }
+        User::Show(Named { name, listing }) => {
+            let user: model::User = client.get(&format!("/v1/users/{}", segment(&name))).await?;
+            output::one(&Account(user), listing.output)
+        }
+        User::Quota { name, desktops, memory, cpus, none, listing } => {
+            let path = format!("/v1/users/{}", segment(&name));
+            let now: model::User = client.get(&path).await?;
+            let before = if none { Quota::default() } else { now.quota };
+            let quota = Quota {
+                desktops: desktops.or(before.desktops),
+                memory: memory.map(|size| size.0).or(before.memory),
+                cpus: cpus.or(before.cpus),
+            };
+            let change = UserChange { quota: Some(quota), ..UserChange::default() };
+            let user: model::User = client.patch(&path, &change).await?;
+            output::one(&Account(user), listing.output)
         }
         User::Invite { name, role, listing } => {
             link(client.post("/v1/invitations", &Invitation { name, role }).await?, &listing)
@@ -85,13 +102,8 @@ pub async fn token(client: &Client, command: Token) -> Result<()> {
     match command {
         Token::Add { name, scopes, days, user, listing } => {
             let made: NewTokenAnswer = client.post("/v1/tokens", &NewToken { name, scopes, days, user }).await?;
-            match listing.output {
-                Format::Json => output::json(&made),
-                Format::Table => {
-                    eprintln!("until {}, for {}:", output::time(made.about.expires), output::words(&made.about.scopes));
-                    output::line(&made.token)
-                }
-            }
+            let (until, scopes) = (output::time(made.about.expires), output::words(&made.about.scopes));
+            output::secret(&made, &made.token, &format!("until {until}, for {scopes}:"), listing.output)
         }
         Token::Ls(Whose { user, listing }) => {
             let tokens: Vec<model::Token> = client.get(&of("/v1/tokens", user.as_deref())).await?;
@@ -107,21 +119,11 @@ pub async fn token(client: &Client, command: Token) -> Result<()> {
 }
 
 fn link(link: Link, listing: &Listing) -> Result<()> {
-    match listing.output {
-        Format::Json => output::json(&link),
-        Format::Table => {
-            eprintln!("{} chooses a password here, once, until {}:", link.user, output::time(link.expires));
-            output::line(&link.url)
-        }
-    }
+    let words = format!("{} chooses a password here, once, until {}:", link.user, output::time(link.expires));
+    output::secret(&link, &link.url, &words, listing.output)
 }
 
 fn print(password: OneTimePassword, listing: &Listing) -> Result<()> {
-    match listing.output {
-        Format::Json => output::json(&password),
-        Format::Table => {
-            eprintln!("{} logs in once with this password and then chooses another:", password.name);
-            output::line(&password.password)
-        }
-    }
+    let words = format!("{} logs in once with this password and then chooses another:", password.name);
+    output::secret(&password, &password.password, &words, listing.output)
 }

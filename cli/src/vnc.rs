@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use yunju_manager::model::{Desktop, Health};
 
@@ -21,7 +21,7 @@ pub async fn open(client: &Client, open: &Open) -> Result<()> {
         Some(port) => bridge(client, &desktop, port).await,
         None => {
             let health: Health = client.get("/v1/health").await?;
-            let url = format!("{}/desktops/{}", health.url.unwrap_or_default(), desktop.name);
+            let url = format!("{}/desktops/{}", client.url().or(health.url).unwrap_or_default(), desktop.name);
             output::line(&url)?;
             show(&url);
             Ok(())
@@ -56,10 +56,8 @@ async fn bridge(client: &Client, desktop: &Desktop, port: u16) -> Result<()> {
 /// One viewer: its bytes in binary messages.
 async fn pass(client: &Client, id: &str, viewer: TcpStream) -> Result<()> {
     viewer.set_nodelay(true)?;
-    let stream = UnixStream::connect(client.socket()).await.context("the service cannot be reached")?;
-    let (socket, _) = tokio_tungstenite::client_async(format!("ws://localhost/desktops/{id}/ws"), stream)
-        .await
-        .context("the desktop's screen cannot be reached: does it run?")?;
+    let socket = client.websocket(&format!("/desktops/{id}/ws")).await;
+    let socket = socket.context("the desktop's screen cannot be reached: does it run?")?;
     let (mut to_desktop, mut from_desktop) = socket.split();
     let (mut reader, mut writer) = viewer.into_split();
     let up = async {

@@ -7,13 +7,14 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 use yunju_protocol::machine::ByteSize;
 
 pub use accounts::*;
 
 /// Whether a desktop's machine runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It does not.
@@ -51,7 +52,7 @@ impl fmt::Display for State {
 }
 
 /// A desktop: what a person owns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Desktop {
     /// Never changes.
     pub id: Uuid,
@@ -79,7 +80,7 @@ pub struct Desktop {
 }
 
 /// How a machine ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ended {
     /// When it was noticed.
     pub at: Timestamp,
@@ -90,7 +91,7 @@ pub struct Ended {
 }
 
 /// `POST /v1/desktops`
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewDesktop {
     /// What people call it.
@@ -102,6 +103,7 @@ pub struct NewDesktop {
     pub owner: Option<String>,
     /// Guest memory instead of the image's. Only an admin chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
     pub memory: Option<ByteSize>,
     /// Processors instead of the image's. Only an admin chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,7 +114,7 @@ pub struct NewDesktop {
 }
 
 /// What a snapshot was taken for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SnapshotKind {
     /// Somebody asked for it.
@@ -156,7 +158,7 @@ impl FromStr for SnapshotKind {
 }
 
 /// A moment of a desktop that can be gone back to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Snapshot {
     /// Never changes.
     pub id: Uuid,
@@ -177,7 +179,7 @@ pub struct Snapshot {
 }
 
 /// `POST /v1/desktops/{desktop}/snapshots`
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSnapshot {
     /// What to call it.
@@ -186,7 +188,7 @@ pub struct NewSnapshot {
 }
 
 /// `POST /v1/desktops/{desktop}/fork`
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fork {
     /// What the new desktops are called.
@@ -200,7 +202,7 @@ pub struct Fork {
 }
 
 /// `POST /v1/desktops/{desktop}/stop` and `…/restart`
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stop {
     /// Do not ask the guest, end the machine at once.
@@ -212,7 +214,7 @@ pub struct Stop {
 }
 
 /// `PATCH /v1/desktops/{desktop}` with `If-Match`: what is absent stays.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DesktopChange {
     /// What people call it.
@@ -220,6 +222,7 @@ pub struct DesktopChange {
     pub name: Option<String>,
     /// Guest memory, of a stopped one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
     pub memory: Option<ByteSize>,
     /// Processors, of a stopped one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -227,7 +230,7 @@ pub struct DesktopChange {
 }
 
 /// How far an operation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationState {
     /// It begins when what was asked for before has ended.
@@ -276,7 +279,7 @@ impl FromStr for OperationState {
 }
 
 /// Work that takes a while.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Operation {
     /// Never changes.
     pub id: Uuid,
@@ -305,7 +308,7 @@ pub struct Operation {
 }
 
 /// What a desktop can be made from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Image {
     /// Its name.
     pub name: String,
@@ -332,7 +335,7 @@ pub struct Image {
 }
 
 /// Whether there is a machine of an image to start from that has booted already.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase", tag = "state", content = "problem")]
 pub enum Warmth {
     /// There is none.
@@ -357,7 +360,7 @@ impl fmt::Display for Warmth {
 }
 
 /// `GET /v1/health`
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// `ok`
     pub status: String,
@@ -369,7 +372,7 @@ pub struct Health {
 }
 
 /// Why a request was not carried out (RFC 9457, `application/problem+json`).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// `urn:yunju:problem:` and the code.
     #[serde(rename = "type", default)]

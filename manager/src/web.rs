@@ -11,6 +11,7 @@ use rust_embed::{EmbeddedFile, RustEmbed};
 use tower_http::compression::CompressionLayer;
 
 use crate::api::access::Caller;
+use crate::api::openapi;
 use crate::api::problem::Refusal;
 use crate::api::routes::{self, Route};
 use crate::auth::authorize::Action;
@@ -34,6 +35,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("page.desktops", "/", Action::Look, "The desktops", desktops),
         Route::get("page.login", "/login", Action::Look, "Logging in", login),
         Route::get("page.desktop", "/desktops/{desktop}", Action::Look, "A desktop's screen", desktop),
+        Route::get("page.api", "/docs/api", Action::Look, "The API, described", openapi::page),
         Route::get("asset", "/assets/{*path}", Action::Look, "What pages are made of", asset),
         Route::get("asset.novnc", "/assets/novnc/{*path}", Action::Look, "noVNC", novnc),
     ]

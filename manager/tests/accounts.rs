@@ -186,3 +186,46 @@ async fn who_asks_without_end_is_slowed_down_and_told_for_how_long() {
     }
     panic!("never slowed down");
 }
+
+#[tokio::test]
+async fn a_quota_holds_however_many_ask_at_once_and_lets_its_user_choose_sizes() {
+    let house = house().await;
+    let (_, admin) = house.user("admin", Role::Admin, true);
+    let (_, alice) = house.user("alice", Role::User, true);
+    let quota = json!({"quota": {"desktops": 5, "memory": 1024 << 20, "cpus": 6}});
+    assert_eq!(house.ask("PATCH", "/v1/users/alice", &admin, quota).await.json()["quota"]["desktops"], 5);
+    let makers = (0..30).map(|n| {
+        let body = json!({"name": format!("d{n}"), "image": "card"});
+        let (house, alice) = (&house, &alice);
+        async move { house.ask("POST", "/v1/desktops", alice, body).await }
+    });
+    let answers = futures_util::future::join_all(makers).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 5);
+    let refused = answers.iter().find(|answer| answer.status != 201).unwrap();
+    assert_eq!((refused.status, refused.json()["code"].clone()), (403, json!("quota_exceeded")));
+    assert!(
+        refused.detail().contains("the quota is 5 of desktops") && refused.detail().contains('6'),
+        "{}",
+        refused.detail()
+    );
+    let account = house.ask("GET", "/v1/session", &alice, json!(null)).await.json();
+    assert_eq!((&account["used"]["desktops"], &account["used"]["memory"]), (&json!(5), &json!((5 * 128) << 20)));
+    let folders = std::fs::read_dir(house.folder.path().join("desktops")).unwrap().count();
+    assert_eq!(folders, 5, "nothing is left of those that were refused");
+    // a fork counts, and so does growing
+    let (name, any) = (account["name"].clone(), [("if-match", "*"), ("cookie", alice.as_str())]);
+    assert_eq!(name, "alice");
+    let list = house.ask("GET", "/v1/desktops", &alice, json!(null)).await.json();
+    let path = format!("/v1/desktops/{}", list[0]["name"].as_str().unwrap());
+    let fork = house.ask("POST", &format!("{path}/fork"), &alice, json!({"names": ["more"]})).await;
+    assert_eq!((fork.status, fork.json()["code"].clone()), (403, json!("quota_exceeded")));
+    let origin = house.origin();
+    let grow = |memory: u64| {
+        let headers = [&any[..], &[("origin", origin.as_str())]].concat();
+        let (house, path) = (&house, &path);
+        async move { house.send("PATCH", path, &headers, json!({"memory": memory}).to_string()).await }
+    };
+    assert_eq!(grow(512 << 20).await.status, 200, "who has a quota chooses");
+    let refused = grow(640 << 20).await;
+    assert!(refused.status == 403 && refused.detail().contains("of memory"), "{}", refused.detail());
+}

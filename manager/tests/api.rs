@@ -18,6 +18,7 @@ async fn every_endpoint_lets_exactly_those_through_who_may() {
     let matrix: &[(&str, &str, Value, [u16; 6])] = &[
         //                                                        nobody new other auditor owner admin
         ("GET",    "/v1/health",                    json!(null), [200, 200, 200, 200, 200, 200]),
+        ("GET",    "/v1/openapi.json",              json!(null), [200, 200, 200, 200, 200, 200]),
         ("POST",   "/v1/session",                   json!({}),   [422, 422, 422, 422, 422, 422]),
         ("GET",    "/v1/session",                   json!(null), [401, 200, 200, 200, 200, 200]),
         ("POST",   "/v1/session/password",          json!({"current": "wrong one", "new": "something"}), [401, 403, 403, 403, 403, 403]),
@@ -33,6 +34,8 @@ async fn every_endpoint_lets_exactly_those_through_who_may() {
         ("POST",   "/v1/tokens",                    json!({"name": "t", "scopes": ["read"]}), [401, 403, 201, 201, 201, 201]),
         ("POST",   "/v1/tokens",                    json!({"name": "u", "scopes": ["read"], "user": "other"}), [401, 403, 201, 403, 403, 403]),
         ("DELETE", "/v1/tokens/none",               json!(null), [401, 403, 404, 404, 404, 404]),
+        ("GET",    "/v1/token",                     json!(null), [401, 403, 400, 400, 400, 400]),
+        ("DELETE", "/v1/token",                     json!(null), [401, 403, 400, 400, 400, 400]),
         ("POST",   "/v1/users/owner/link",          json!(null), [401, 403, 403, 403, 403, 201]),
         ("DELETE", "/v1/users/owner/factor",        json!(null), [401, 403, 403, 403, 403, 204]),
         ("POST",   "/v1/invitations",               json!({"name": "y"}), [401, 403, 403, 403, 403, 201]),

@@ -128,6 +128,24 @@ async fn an_operation_waits_for_the_one_before_and_can_be_cancelled_until_it_beg
     assert_eq!(json!(names), json!(["two"]));
 }
 
+#[tokio::test]
+async fn desktops_come_page_by_page_and_the_description_of_the_api_can_be_read() {
+    let house = house().await;
+    let (_, alice) = house.user("alice", Role::User, true);
+    for name in ["a", "b", "c"] {
+        house.desktop(name, &alice).await;
+    }
+    let first = house.ask("GET", "/v1/desktops?limit=2", &alice, json!(null)).await;
+    assert_eq!(first.headers["link"], "</v1/desktops?limit=2&cursor=b>; rel=\"next\"");
+    let rest = house.ask("GET", "/v1/desktops?limit=2&cursor=b", &alice, json!(null)).await;
+    assert_eq!((rest.json()[0]["name"].clone(), rest.headers.get("link")), (json!("c"), None));
+    let page = house.ask("GET", "/docs/api", "", json!(null)).await;
+    let text = String::from_utf8(page.body.to_vec()).unwrap();
+    assert!(text.contains("POST /v1/desktops/{desktop}/fork") && text.contains("href=\"#NewDesktop\""));
+    assert!(!text.contains("<script") && !text.contains("style="), "the policy allows neither");
+    assert_eq!(house.ask("GET", "/v1/openapi.json", "", json!(null)).await.json()["openapi"], "3.1.0");
+}
+
 /// Server-sent events as they come, until one has this word in it.
 async fn events_until(house: &House, path: &str, cookie: &str, word: &str) -> String {
     let mut stream = TcpStream::connect(house.address).await.unwrap();

@@ -91,6 +91,7 @@ pub fn run(data: &Path, arguments: &Doctor) -> Result<ExitCode> {
     let report = Report { real_guests, kvm: kind, checks: all };
     match arguments.listing.output {
         Format::Json => output::json(&report)?,
+        Format::Yaml | Format::Csv | Format::Name => output::list(&report.checks, arguments.listing.output)?,
         Format::Table => {
             output::list(&report.checks, Format::Table)?;
             let hints = report.checks.iter().filter_map(|check| check.hint.as_ref().map(|hint| (check.name, hint)));

@@ -148,6 +148,21 @@ pub async fn end_token(State(service): Shared, Found(token): Found<store::Token>
     Ok(StatusCode::NO_CONTENT)
 }
 
+fn that_asks(caller: Caller) -> Result<store::Token, Refusal> {
+    match caller.via() {
+        Via::Token(token) => Ok(token.clone()),
+        Via::Local | Via::Session(_) => Err(Refusal::invalid("this is for who shows an API token")),
+    }
+}
+
+pub async fn own_token(caller: Caller) -> Result<Json<Token>, Refusal> {
+    that_asks(caller).map(|token| Json(shown(token)))
+}
+
+pub async fn end_own_token(State(service): Shared, caller: Caller) -> Result<StatusCode, Refusal> {
+    end_token(State(service), Found(that_asks(caller)?)).await
+}
+
 fn give_link(service: &Service, user: &store::User, seconds: i64) -> Result<Link, Refusal> {
     let token = auth::token();
     service.store.add_link(user.id, &auth::token_hash(&token), seconds)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::access::{Caller, Found};
 use super::audit::Note;
 use super::problem::Refusal;
-use super::{Body, Query, operations};
-use crate::auth::authorize::{Action, Resource};
+use super::{Body, Query, operations, paging};
+use crate::auth::authorize::{Action, Denial, Resource};
 use crate::folder::Folder;
 use crate::http;
 use crate::model::{Desktop, DesktopChange, NewDesktop, State, Stop};
@@ -32,9 +32,27 @@ const SCREENSHOT_LIMIT: usize = 64 << 20;
 /// One answer holds this much of a log.
 const LOG_PIECE: u64 = 1 << 20;
 
-pub async fn list(extract::State(service): Shared, caller: Caller) -> Result<Json<Vec<Desktop>>, Refusal> {
-    let desktops = service.store.desktops(caller.sees())?;
-    Ok(Json(desktops.into_iter().map(|desktop| service.show(desktop)).collect()))
+/// `?limit=100&cursor=…`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    limit: Option<u32>,
+    /// The name after which the page begins.
+    #[serde(default)]
+    cursor: String,
+}
+
+pub async fn list(
+    extract::State(service): Shared,
+    caller: Caller,
+    uri: Uri,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Refusal> {
+    let limit = paging::limit(query.limit)?;
+    let desktops = service.store.desktops_after(caller.sees(), &query.cursor, limit)?;
+    let next = desktops.last().filter(|_| desktops.len() == limit as usize).map(|desktop| desktop.name.clone());
+    let shown: Vec<_> = desktops.into_iter().map(|desktop| service.show(desktop)).collect();
+    Ok(paging::page(&uri, next.as_deref(), Json(shown)))
 }
 
 pub async fn show(
@@ -80,7 +98,7 @@ pub async fn change(
     }
     if change.memory.is_some() || change.cpus.is_some() {
         let denied = |denial| Refusal::denied(denial, "desktop", &desktop.name);
-        caller.may(Action::ChooseSize, Resource::Service).map_err(denied)?;
+        may_choose_size(&caller).map_err(denied)?;
     }
     service.change_desktop(&desktop, &change).await?;
     let now = service.store.desktop(desktop.id)?.ok_or_else(|| Refusal::not_found("desktop", &desktop.name))?;
@@ -110,6 +128,12 @@ pub async fn create(
     Ok(note.on((StatusCode::CREATED, Json(desktop))))
 }
 
+/// Whose quota bounds what they choose may choose; others take what an image says.
+fn may_choose_size(caller: &Caller) -> Result<(), Denial> {
+    let bounded = caller.user().is_some_and(|user| user.quota.memory.is_some() && user.quota.cpus.is_some());
+    if bounded { Ok(()) } else { caller.may(Action::ChooseSize, Resource::Service) }
+}
+
 /// Whose the new desktop shall be, and whether the caller may say so.
 fn owner(service: &Service, caller: &Caller, new: &NewDesktop) -> Result<store::User, Refusal> {
     let denied = |denial| Refusal::denied(denial, "user", new.owner.as_deref().unwrap_or_default());
@@ -124,7 +148,7 @@ fn owner(service: &Service, caller: &Caller, new: &NewDesktop) -> Result<store::
     let id = owner.as_ref().map_or_else(Uuid::nil, |owner| owner.id);
     caller.may(Action::Make, Resource::Of(id)).map_err(denied)?;
     if new.memory.is_some() || new.cpus.is_some() {
-        caller.may(Action::ChooseSize, Resource::Service).map_err(denied)?;
+        may_choose_size(caller).map_err(denied)?;
     }
     owner.ok_or_else(|| match &new.owner {
         Some(owner) => Refusal::not_found("user", owner),

@@ -11,6 +11,7 @@ mod audit;
 mod console;
 mod desktops;
 mod idempotency;
+pub mod openapi;
 mod operations;
 pub mod paging;
 pub mod problem;

@@ -9,6 +9,31 @@ use crate::auth::authorize::Denial;
 use crate::model::Problem;
 use crate::{folder, http, images, machines, names, store};
 
+/// Every code that there is. They stay what they are.
+pub const CODES: [&str; 21] = [
+    "invalid",
+    "login_needed",
+    "forbidden",
+    "password_change_needed",
+    "second_factor_needed",
+    "not_found",
+    "method_not_allowed",
+    "conflict",
+    "interrupted",
+    "limit",
+    "no_memory",
+    "stale",
+    "no_precondition",
+    "cursor_gone",
+    "other_request",
+    "quota_exceeded",
+    "too_many_attempts",
+    "too_many_requests",
+    "disk_full",
+    "machine",
+    "internal",
+];
+
 /// A request that is not carried out.
 #[derive(Debug, Clone)]
 pub struct Refusal {
@@ -172,6 +197,7 @@ impl From<store::Error> for Refusal {
     fn from(error: store::Error) -> Self {
         match error {
             store::Error::Exists { .. } | store::Error::OwnsDesktops(_) => Self::conflict(error.to_string()),
+            store::Error::Quota { .. } => Self::new(StatusCode::FORBIDDEN, "quota_exceeded", error.to_string()),
             error => Self::internal(error.to_string()),
         }
     }
@@ -234,5 +260,23 @@ impl From<JsonRejection> for Refusal {
 impl From<QueryRejection> for Refusal {
     fn from(rejection: QueryRejection) -> Self {
         Self::invalid(rejection.body_text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_that_is_used_is_listed() {
+        let used = include_str!("problem.rs")
+            .split("Self::new(StatusCode::")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').nth(1));
+        let used: Vec<_> = used.filter(|word| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')).collect();
+        assert!(used.len() >= 15, "{used:?}");
+        for code in used {
+            assert!(CODES.contains(&code), "{code}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use axum::http::Method;
 use axum::middleware;
 use axum::routing::{self, MethodRouter};
 
-use super::{access, account, audit, console, desktops, operations, session, snapshots, users};
+use super::{access, account, audit, console, desktops, openapi, operations, session, snapshots, users};
 use crate::auth::authorize::Action;
 use crate::service::Service;
 use crate::{edge, web};
@@ -122,6 +122,7 @@ pub fn api() -> Vec<Route> {
     use Action as A;
     vec![
         Route::get("health", "/v1/health", A::Look, "Whether the service is well", super::health),
+        Route::get("openapi", "/v1/openapi.json", A::Look, "This description", openapi::serve),
         Route::post("login", "/v1/session", A::Enter, "Log in: a cookie, and the user", session::login),
         Route::get("session.show", "/v1/session", A::Own, "Who is logged in", session::show),
         Route::delete("logout", "/v1/session", A::Own, "Log out", session::logout),
@@ -135,6 +136,8 @@ pub fn api() -> Vec<Route> {
         Route::get("token.list", "/v1/tokens", A::SeeOwn, "The caller's API tokens, or those of `?user=`", account::tokens),
         Route::post("token.add", "/v1/tokens", A::ChangeOwn, "Make an API token", account::add_token),
         Route::delete("token.remove", "/v1/tokens/{token}", A::ChangeOwn, "End a token and what is open by it", account::end_token),
+        Route::get("token.self", "/v1/token", A::OwnToken, "The token that asks", account::own_token),
+        Route::delete("token.end", "/v1/token", A::OwnToken, "End the token that asks", account::end_own_token),
         Route::post("link.use", "/v1/links", A::Enter, "Choose a password with a link", account::use_link),
 
         Route::get("user.list", "/v1/users", A::SeeUsers, "All users", users::list),

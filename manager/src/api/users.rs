@@ -27,6 +27,8 @@ pub fn shown(service: &Service, user: store::User) -> Result<User, Refusal> {
         must_change_password: user.must_change,
         disabled: user.disabled,
         second_factor: user.second_factor,
+        quota: user.quota,
+        used: service.store.used(user.id)?,
         created: user.created,
     })
 }
@@ -65,12 +67,18 @@ pub async fn change(
         service.store.set_role(user.id, role)?;
         tracing::info!(user = %user.name, %role, "role changed");
     }
+    if let Some(quota) = change.quota {
+        service.store.set_quota(user.id, quota)?;
+        tracing::info!(user = %user.name, ?quota, "quota changed");
+    }
     if let Some(disabled) = change.disabled {
         service.store.set_disabled(user.id, disabled)?;
         tracing::info!(user = %user.name, disabled, "user disabled or enabled");
     }
-    // what they look at now may no longer be theirs to see; browsers come back if it is
-    service.revoke(Revoked::User(user.id, None));
+    if change.role.is_some() || change.disabled.is_some() {
+        // what they look at now may no longer be theirs to see; browsers come back if it is
+        service.revoke(Revoked::User(user.id, None));
+    }
     let changed = service.store.user(user.id)?.ok_or_else(|| Refusal::not_found("user", &user.name))?;
     Ok(note.on(Json(shown(&service, changed)?)))
 }

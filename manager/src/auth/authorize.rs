@@ -27,6 +27,8 @@ pub enum Action {
     SeeOwn,
     /// Change what one shows who one is with: sessions, tokens, second factor.
     ChangeOwn,
+    /// See and end the token that asks.
+    OwnToken,
     /// See images and the own place in the service.
     See,
     /// List what one may see of desktops, snapshots, operations, events.
@@ -153,7 +155,7 @@ fn by_role(id: Uuid, roles: &[Role], action: Action, resource: Resource) -> Resu
 
 fn in_scope(scopes: &[Scope], action: Action) -> Result<(), Denial> {
     let needed = match action {
-        Action::Look | Action::Enter => return Ok(()),
+        Action::Look | Action::Enter | Action::OwnToken => return Ok(()),
         // a stolen token must not make itself last
         Action::Own | Action::ChangeOwn => return Err(LOGIN_ONLY),
         Action::SeeOwn | Action::See | Action::List | Action::SeeDesktop => Scope::Read,

@@ -5,10 +5,11 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// What a user may do; `auth/authorize.rs` says what that is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Everything.
@@ -52,7 +53,7 @@ impl FromStr for Role {
 }
 
 /// What an API token is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// See what its owner sees in lists.
@@ -96,7 +97,7 @@ impl FromStr for Scope {
 }
 
 /// A user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct User {
     /// What they log in with.
     pub name: String,
@@ -113,12 +114,44 @@ pub struct User {
     /// They show a code of an authenticator at each login.
     #[serde(default)]
     pub second_factor: bool,
+    /// How much their desktops may have together.
+    #[serde(default)]
+    pub quota: Quota,
+    /// How much they have.
+    #[serde(default)]
+    pub used: Used,
     /// When they were added.
     pub created: Timestamp,
 }
 
+/// How much the desktops of a user may have together, whether they run or not; what is absent is not limited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    /// How many there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desktops: Option<u32>,
+    /// Guest memory in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Virtual processors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+}
+
+/// How much the desktops of a user have together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Used {
+    /// How many there are.
+    pub desktops: u32,
+    /// Guest memory in bytes.
+    pub memory: u64,
+    /// Virtual processors.
+    pub cpus: u32,
+}
+
 /// `PATCH /v1/users/{user}`: what is absent stays.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserChange {
     /// What they may do.
@@ -127,10 +160,13 @@ pub struct UserChange {
     /// They cannot log in, and what they are logged in with ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
+    /// How much their desktops may have from now on, as a whole; more that they have already stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
 }
 
 /// Users who have a role together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Group {
     /// Its name.
     pub name: String,
@@ -143,7 +179,7 @@ pub struct Group {
 }
 
 /// `POST /v1/groups`
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewGroup {
     /// Its name.
@@ -154,7 +190,7 @@ pub struct NewGroup {
 }
 
 /// `POST /v1/users`
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
     /// What they log in with.
@@ -169,7 +205,7 @@ fn plain_user() -> Role {
 }
 
 /// A password that works until its user has logged in and chosen another.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct OneTimePassword {
     /// Whose.
     pub name: String,
@@ -180,7 +216,7 @@ pub struct OneTimePassword {
 }
 
 /// `POST /v1/session`
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
     /// The user's name.
@@ -193,7 +229,7 @@ pub struct Login {
 }
 
 /// `POST /v1/session/password`
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PasswordChange {
     /// The password until now.
@@ -203,7 +239,7 @@ pub struct PasswordChange {
 }
 
 /// Somewhere that a user is logged in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Session {
     /// What it is called.
     pub id: String,
@@ -224,7 +260,7 @@ pub struct Session {
 }
 
 /// `POST /v1/tokens`
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// What to call it.
@@ -244,7 +280,7 @@ fn some_days() -> u16 {
 }
 
 /// An API token, of which only this is known.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Token {
     /// Never changes.
     pub id: Uuid,
@@ -263,7 +299,7 @@ pub struct Token {
 }
 
 /// A token that was just made.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct NewTokenAnswer {
     /// Goes behind `Authorization: Bearer`. Shown once, stored nowhere.
     pub token: String,
@@ -272,7 +308,7 @@ pub struct NewTokenAnswer {
 }
 
 /// `POST /v1/invitations`
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Invitation {
     /// What they will log in with.
@@ -283,7 +319,7 @@ pub struct Invitation {
 }
 
 /// With this somebody chooses a password, once.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct Link {
     /// Whose password.
     pub user: String,
@@ -296,7 +332,7 @@ pub struct Link {
 }
 
 /// `POST /v1/links`
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinkUse {
     /// Of the link.
@@ -306,7 +342,7 @@ pub struct LinkUse {
 }
 
 /// `POST /v1/session/factor` and `…/remove`
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FactorProof {
     /// The own password.
@@ -314,7 +350,7 @@ pub struct FactorProof {
 }
 
 /// What an authenticator needs to know.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct FactorKey {
     /// For typing.
     pub key: String,
@@ -323,7 +359,7 @@ pub struct FactorKey {
 }
 
 /// `POST /v1/session/factor/confirm`
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FactorCode {
     /// What the authenticator shows.
@@ -331,14 +367,14 @@ pub struct FactorCode {
 }
 
 /// Each logs in once instead of a code. Shown once, stored nowhere.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct RecoveryCodes {
     /// To be written down.
     pub codes: Vec<String>,
 }
 
 /// An entry of the audit log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditEntry {
     /// In the order that they happened.
     pub id: i64,

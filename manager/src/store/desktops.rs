@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::layers::{self, DisksOf, Layer};
+use super::users::within_quota;
 use super::{Result, Store, now, optional, parsed, timestamp, unique};
 
 /// A desktop as stored.
@@ -154,7 +155,8 @@ pub(super) fn add(connection: &Connection, new: &NewDesktop<'_>) -> Result<()> {
             now()
         ],
     );
-    added.map(drop).map_err(|error| unique(error, "desktop", new.name))
+    added.map_err(|error| unique(error, "desktop", new.name))?;
+    if new.owner.is_nil() { Ok(()) } else { within_quota(connection, new.owner) }
 }
 
 /// Wanting a desktop to run forgets how it last ended.
@@ -188,6 +190,16 @@ impl Store {
         Ok(statement.query_map([owner], desktop)?.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// At most `limit` desktops of `owner`, or all, whose names come behind `after`, by name.
+    pub fn desktops_after(&self, owner: Option<Uuid>, after: &str, limit: u32) -> Result<Vec<Desktop>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(&format!(
+            "{SELECT} WHERE (?1 IS NULL OR owner_id = ?1) AND desktops.name > ?2 ORDER BY desktops.name LIMIT ?3"
+        ))?;
+        let owner = owner.map(|id| id.to_string());
+        Ok(statement.query_map(params![owner, after, limit], desktop)?.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// The desktop with this id.
     pub fn desktop(&self, id: Uuid) -> Result<Option<Desktop>> {
         let connection = self.connection();
@@ -207,8 +219,17 @@ impl Store {
         let sql = "UPDATE desktops SET name = ?3, memory = ?4, cpus = ?5, generation = generation + 1
                    WHERE id = ?1 AND generation = ?2";
         let memory = i64::try_from(memory).unwrap_or(i64::MAX);
-        let changed = self.connection().execute(sql, params![id.to_string(), generation, name, memory, cpus]);
-        changed.map(|rows| rows == 1).map_err(|error| unique(error, "desktop", name))
+        self.change(|transaction| {
+            let grows = "SELECT owner_id FROM desktops WHERE id = ?1 AND (memory < ?2 OR cpus < ?3)";
+            let owner: Option<String> =
+                transaction.query_row(grows, params![id.to_string(), memory, cpus], |row| row.get(0)).optional()?;
+            let changed = transaction.execute(sql, params![id.to_string(), generation, name, memory, cpus]);
+            let changed = changed.map_err(|error| unique(error, "desktop", name))? == 1;
+            if let (true, Some(owner)) = (changed, owner.and_then(|owner| Uuid::parse_str(&owner).ok())) {
+                within_quota(transaction, owner)?;
+            }
+            Ok(changed)
+        })
     }
 
     /// Deletes the rows of desktops that are nobody's.

@@ -49,6 +49,16 @@ pub enum Error {
     /// A user who owns desktops is not deleted.
     #[error("`{0}` still owns desktops: delete them first")]
     OwnsDesktops(String),
+    /// It would be more than the user may have.
+    #[error("the quota is {limit} of {what}, and with this there would be {would}")]
+    Quota {
+        /// Of what.
+        what: &'static str,
+        /// How much there may be.
+        limit: String,
+        /// How much there would be.
+        would: String,
+    },
     /// The file was written by a later version of the program.
     #[error("{path} is of version {found}, this program knows {known}: use a newer one", path = path.display())]
     TooNew {
