@@ -22,6 +22,9 @@ fn a_desktop_that_nobody_looks_at_falls_asleep_and_wakes_when_its_page_is_opened
     let (service, cookie) = running(&["--suspend-after", "1s"]);
     service.await_state("alice", "suspended");
     assert!(service.processes().is_empty(), "{:?}", service.processes());
+    until("the audit log says that it was the service", || {
+        service.json(&["audit", "ls", "--actor", "service"])[0]["action"] == "desktop.suspend"
+    });
     let (status, _, mut stream) = service.websocket("alice", &cookie, &service.own_origin());
     assert_eq!(status, 101, "one request wakes it and is connected");
     let mut greeting = [0; 14];

@@ -117,3 +117,37 @@ fn a_quota_is_shown_and_its_refusal_has_a_code_of_its_own() {
     service.ok(&["user", "quota", "bob", "--none"]);
     service.ok(&["create", "more", "--image", "good", "--owner", "bob"]);
 }
+
+#[test]
+fn what_happens_is_told_with_cursors_and_operations_are_waited_for() {
+    let mut service = service();
+    service.serve(&[]);
+    service.ok(&["user", "add", "alice"]);
+    service.ok(&["create", "alice", "--image", "good"]);
+    service.ok(&["start", "alice"]);
+    let mut follow = service.command(&["events", "--cursor", "0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(follow.stdout.take().unwrap()));
+    let mut seen = Vec::new();
+    for line in lines {
+        let event: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        seen.push((event["event"].as_str().unwrap().to_owned(), event["data"]["state"].clone()));
+        if seen.contains(&("desktop.state".to_owned(), "running".into()))
+            && seen.contains(&("operation".to_owned(), "succeeded".into()))
+        {
+            break;
+        }
+    }
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    assert_eq!(seen[0].0, "desktop.add");
+    let operation = service.json(&["op", "ls"])[0].clone();
+    assert_eq!((operation["kind"].as_str(), operation["actor"].as_str()), (Some("start"), Some("local")));
+    let id = operation["id"].as_str().unwrap();
+    assert_eq!(service.json(&["op", "wait", id])[0]["state"], "succeeded");
+    assert_eq!(service.yunju(&["op", "cancel", id]).code, 7);
+    service.ok(&["stop", "alice"]);
+    assert_eq!(service.yunju(&["suspend", "alice"]).code, 7);
+    let failed = service.json(&["op", "ls", "--limit", "1"])[0]["id"].as_str().unwrap().to_owned();
+    let said = service.yunju(&["op", "wait", &failed]);
+    assert!(said.code == 10 && said.err.contains("does not run"), "{said:?}");
+}

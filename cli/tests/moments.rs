@@ -380,6 +380,7 @@ fn a_service_killed_while_it_takes_a_snapshot_loses_nothing_and_shows_nothing_ha
         for command in [&["snapshot", "create", "alice", "--name", "new"] as &[&str], &["fork", "alice", "forked"]] {
             let service = killed_at(step, command);
             service.await_state("alice", "running");
+            assert_eq!(ended_operation(&service)["state"], "rolled_back", "{command:?} at {step}");
             assert_eq!(has(&service, "alice"), both("two"), "{step}");
             assert_eq!(service.json(&["ls"]).as_array().unwrap().len(), 1);
             assert_eq!(service.json(&["snapshot", "ls"]).as_array().unwrap().len(), 1);
@@ -406,6 +407,7 @@ fn a_service_killed_while_it_resumes_goes_on_resuming() {
         service.await_serve_end();
         service.serve(&[]);
         service.await_state("alice", "running");
+        assert_eq!(ended_operation(&service)["state"], "succeeded", "{step}");
         assert_eq!(has(&service, "alice"), both("one"), "{step}");
         assert!(!service.desktop_folder("alice").join("double-start").exists());
     }

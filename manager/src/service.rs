@@ -80,6 +80,24 @@ impl Service {
         let _ = self.revoked.send(what); // no stream may be open
     }
 
+    /// Records in the audit log what the service does by itself.
+    pub fn record_own(&self, action: &str, desktop: &store::Desktop, refused: Option<&Refusal>) {
+        let resource = format!("desktop {}", desktop.name);
+        let (status, detail) = refused.map_or((200, String::new()), |refusal| (refusal.status(), refusal.to_string()));
+        let entry = store::NewAudit {
+            actor: "service",
+            via: "service",
+            action,
+            resource: &resource,
+            status,
+            detail: &detail,
+            ..store::NewAudit::default()
+        };
+        if let Err(error) = self.store.add_audit(&entry) {
+            tracing::error!(%error, action, "not in the audit log");
+        }
+    }
+
     /// Tells those who watch, and may see what `owner` has, that something happened.
     pub fn tell(&self, kind: &str, owner: Uuid, data: &serde_json::Value) {
         match self.store.add_event(kind, owner, &data.to_string()) {

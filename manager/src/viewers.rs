@@ -158,7 +158,9 @@ impl Service {
         }
         tracing::info!(desktop = %desktop.name, "nobody looks at it: suspending");
         let begun = Instant::now();
-        if let Err(refusal) = self.suspend(desktop).await {
+        let suspended = self.suspend(desktop).await;
+        self.record_own("desktop.suspend", desktop, suspended.as_ref().err());
+        if let Err(refusal) = suspended {
             tracing::warn!(desktop = %desktop.name, %refusal, "not suspended");
         }
         // somebody came who was sent away again

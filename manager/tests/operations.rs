@@ -120,6 +120,17 @@ async fn an_operation_waits_for_the_one_before_and_can_be_cancelled_until_it_beg
     }
     let cancelled = house.ask("POST", &format!("{}/cancel", paths[0]), &alice, json!(null)).await;
     assert_eq!(cancelled.json()["state"], "cancelled");
+    // and not without end
+    for n in 0..15 {
+        let body = json!({"name": format!("n{n}")});
+        assert_eq!(send(&house, "POST", "/v1/desktops/d/snapshots", &alice, &no_wait, body).await.status, 202);
+    }
+    let refused = send(&house, "POST", "/v1/desktops/d/snapshots", &alice, &no_wait, json!({})).await;
+    assert_eq!((refused.status, refused.json()["code"].clone()), (409, json!("limit")));
+    for operation in house.ask("GET", "/v1/operations?limit=15", &alice, json!(null)).await.json().as_array().unwrap() {
+        let path = format!("/v1/operations/{}/cancel", operation["id"].as_str().unwrap());
+        assert_eq!(house.ask("POST", &path, &alice, json!(null)).await.status, 200);
+    }
     drop(turn);
     let ended = house.ask("GET", &format!("{}?wait=30", paths[1]), &alice, json!(null)).await.json();
     assert_eq!(ended["state"], "succeeded");

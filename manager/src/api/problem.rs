@@ -165,6 +165,11 @@ impl std::fmt::Display for Refusal {
 }
 
 impl Refusal {
+    /// Its HTTP status.
+    pub fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
     /// Its body.
     pub fn problem(&self, request: Option<&str>) -> Problem {
         Problem {
@@ -197,6 +202,7 @@ impl From<store::Error> for Refusal {
     fn from(error: store::Error) -> Self {
         match error {
             store::Error::Exists { .. } | store::Error::OwnsDesktops(_) => Self::conflict(error.to_string()),
+            store::Error::Queue(_) => Self::limit(error.to_string()),
             store::Error::Quota { .. } => Self::new(StatusCode::FORBIDDEN, "quota_exceeded", error.to_string()),
             error => Self::internal(error.to_string()),
         }

@@ -49,6 +49,9 @@ pub enum Error {
     /// A user who owns desktops is not deleted.
     #[error("`{0}` still owns desktops: delete them first")]
     OwnsDesktops(String),
+    /// Much is to be done with the desktop already.
+    #[error("`{0}` has enough to do already: wait until some of its operations have ended")]
+    Queue(String),
     /// It would be more than the user may have.
     #[error("the quota is {limit} of {what}, and with this there would be {would}")]
     Quota {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use super::{Result, Store, optional_time, parsed, timestamp};
+use super::{Error, Result, Store, optional_time, parsed, timestamp};
 use crate::model::OperationState;
 
 tokio::task_local! {
@@ -89,6 +89,15 @@ pub(super) fn mark_done(connection: &Connection, kinds: [&str; 2]) -> Result<()>
 /// Operations that ended are kept for so long.
 const KEPT_SECONDS: i64 = 30 * 24 * 3600;
 
+/// And at most so many.
+const OPERATIONS: i64 = 10_000;
+
+/// So many wait for a desktop at most.
+pub const QUEUE: u32 = 16;
+
+/// So many answers are kept for each caller.
+const ANSWERS: i64 = 1000;
+
 /// So many events are kept.
 const EVENTS: i64 = 10_000;
 
@@ -101,6 +110,13 @@ impl Store {
         self.change(|transaction| {
             let now = super::now();
             transaction.execute("DELETE FROM operations WHERE ended < ?1", [now - KEPT_SECONDS])?;
+            let many = "DELETE FROM operations WHERE ended IS NOT NULL AND number <= (SELECT max(number) FROM operations) - ?1";
+            transaction.execute(many, [OPERATIONS])?;
+            let waiting = "SELECT count(*) FROM operations WHERE ended IS NULL AND desktop_id = ?1";
+            let waiting: u32 = transaction.query_row(waiting, [new.desktop.id.to_string()], |row| row.get(0))?;
+            if waiting >= QUEUE {
+                return Err(Error::Queue(new.desktop.name.clone()));
+            }
             let sql = "INSERT INTO operations (id, work, kind, desktop_id, desktop, owner_id, actor, state, created)
                        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'queued', ?8) RETURNING *";
             let (id, desktop, owner) =
@@ -192,6 +208,9 @@ impl Store {
             transaction.execute("DELETE FROM idempotency WHERE created < ?1", [now - ANSWER_SECONDS])?;
             let sql = "INSERT OR IGNORE INTO idempotency (actor, key, request, created) VALUES (?1, ?2, ?3, ?4)";
             if transaction.execute(sql, params![actor, key, request, now])? == 1 {
+                let many = "DELETE FROM idempotency WHERE actor = ?1 AND status IS NOT NULL AND key NOT IN
+                    (SELECT key FROM idempotency WHERE actor = ?1 ORDER BY created DESC LIMIT ?2)";
+                transaction.execute(many, params![actor, ANSWERS])?;
                 return Ok(Answered::New);
             }
             let sql = "SELECT request, status, kind, body FROM idempotency WHERE actor = ?1 AND key = ?2";
