@@ -34,6 +34,7 @@ test-native: ## Tier 2: the monitor with probe guests on this host's /dev/kvm
 
 test-pages: build ## Tiers 1 and 2 in a browser: the pages and the whole pipeline with the card guest
 	images/build card
+	cargo build -p yunju-vnc-proxy --example fake-machine --locked
 	cd tests && node --test --test-concurrency=1 pages/
 
 test-lab: build ## Tier 3: Debian desktops under real KVM in the nested lab

@@ -278,3 +278,67 @@ test('a page whose service is away says so, tries again ever more rarely, and at
   await sees(person, 'the same machine', (card) => card.presses === 3 && card.starts === 1);
   assert.equal(await person.part('desktop-still').locator('canvas').count(), 0);
 });
+
+test('a connection that has fallen silent is given up and made anew', async (t) => {
+  const { arrive } = await desk(t);
+  const person = await arrive();
+  let deaf = false;
+  // the first connection goes deaf when told; those after it are as usual
+  await person.page.routeWebSocket(/\/ws$/, (page) => {
+    const server = page.connectToServer();
+    const first = !deaf;
+    page.onMessage((message) => !(first && deaf) && server.send(message));
+    server.onMessage((message) => !(first && deaf) && page.send(message));
+  });
+  await person.open('card');
+  await person.type('a');
+  await sees(person, 'a key', (card) => card.presses === 1);
+  deaf = true;
+  await person.page.locator('[data-testid="connection-state"][data-state="reconnecting"]').waitFor();
+  await person.connected();
+  await person.type('b');
+  await sees(person, 'the next key', (card) => card.presses === 2);
+  assert.deepEqual(person.errors, []);
+});
+
+test('the screen can be seen pixel by pixel, and scrolled', async (t) => {
+  const { arrive } = await desk(t);
+  const person = await arrive({ width: 1200, height: 800 });
+  await person.open('card');
+  await person.fitted();
+  await person.choose('display', 'size-actual');
+  await person.leaveToolbar();
+  await person.page.setViewportSize({ width: 600, height: 500 });
+  const [box, size] = [await person.canvas.boundingBox(), await person.size()];
+  assert.deepEqual([box.width, box.height], [size.width, size.height]);
+  const scrolled = await person.part('stage').evaluate((stage) => {
+    stage.scrollTo(300, 200);
+    return [stage.scrollLeft, stage.scrollTop];
+  });
+  assert.deepEqual(scrolled, [300, 200]);
+  await person.move(700, 400);
+  await sees(person, 'the pointer where it is seen', (card) => Math.abs(card.x - 700) <= 1 && Math.abs(card.y - 400) <= 1);
+});
+
+test('a desktop is restarted, kept and shut down from its page, after a question where something would be lost', async (t) => {
+  const { service, arrive } = await desk(t);
+  const person = await arrive({ colorScheme: 'dark' });
+  await person.open('card');
+  await sees(person, 'the first start', (card) => card.starts === 1);
+  await person.choose('power', 'power-keep');
+  await until('a word that it is kept', () => person.part('notice').isVisible());
+  assert.equal(JSON.parse(await service.yunju('snapshot', 'ls', 'card', '-o', 'json')).length, 1);
+  await person.choose('power', 'power-restart');
+  await person.part('confirm-cancel').click();
+  await person.tool('power');
+  await person.keep('desktop-power-dark');
+  await person.part('power-restart').click();
+  await person.part('confirm-ok').click();
+  await sees(person, 'the second start', (card) => card.starts === 2);
+  await person.choose('power', 'power-stop');
+  await person.keep('desktop-confirm-dark');
+  await person.part('confirm-ok').click();
+  await person.page.locator('[data-testid="connection-state"][data-state="stopped"]').waitFor();
+  await person.keep('desktop-stopped-dark');
+  assert.deepEqual(person.errors, []);
+});

@@ -147,22 +147,22 @@ add({
   order: 60,
   panel(panel) {
     panel.append(
-      group(t("Size"),
-        choice("size", t("How the desktop lies in the window"), [
+      group("",
+        choice("size", t("Size"), [
           ["match", t("Match"), t("The desktop takes the size of this window.")],
           ["fit", t("Fit"), t("The desktop keeps its size and is scaled into this window.")],
           ["actual", t("Actual"), t("Pixel by pixel; scroll to see the rest.")],
         ], settings.size, (value) => (settings.size = value)),
-        choice("zoom", t("How large things are"), [
+        choice("zoom", t("Scale"), [
           ["100", "100%"], ["150", "150%"], ["200", "200%"], ["300", "300%"],
         ], String(settings.zoom), (value) => (settings.zoom = Number(value)))),
-      group(t("Quality"),
-        choice("quality", t("How the picture is sent"), [
+      group("",
+        choice("quality", t("Quality"), [
           ["auto", t("Auto"), t("As good as the connection bears, exact when it rests.")],
           ["sharp", t("Sharp"), t("The best picture also while it moves; takes more of the connection.")],
           ["thrifty", t("Thrifty"), t("Little is sent while it moves; exact when it rests.")],
         ], settings.quality, (value) => (settings.quality = value))),
-      group(t("View"),
+      group("",
         toggle("setting-view-only", t("View only"), viewOnly, look, t("Keys and pointer stay here")),
         toggle("setting-statistics", t("Statistics"), settings.statistics, (on) => (settings.statistics = on)),
         toggle("setting-pinned", t("Keep the toolbar in view"), settings.pinned, (on) => (settings.pinned = on))),

@@ -51,7 +51,7 @@ function sticky(name, label) {
 
 const keys = (...buttons) => make("div", { class: "keys" }, buttons);
 
-export const tool = add({
+const tool = add({
   name: "keys",
   icon: ICONS.keyboard,
   label: t("Keys"),
@@ -71,3 +71,7 @@ export const tool = add({
     );
   },
 });
+
+const usable = () => (tool.disabled = !session.connected);
+session.addEventListener("state", usable);
+usable();

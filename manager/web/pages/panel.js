@@ -2,8 +2,9 @@
 
 import { drawing, make } from "./dom.js";
 
-/** A part of a panel under a heading. */
-export const group = (title, ...content) => make("div", { class: "group", role: "group", "aria-label": title }, make("h3", {}, title), ...content);
+/** A part of a panel, under a heading if it needs one. */
+export const group = (title, ...content) =>
+  make("div", { class: "group", role: title && "group", "aria-label": title || null }, title && make("h3", {}, title), ...content);
 
 /** One of several: `options` is a list of [value, text, what it means]; `name` is known to tests, as are `name-value`. */
 export function choice(name, label, options, current, change) {

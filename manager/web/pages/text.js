@@ -50,7 +50,8 @@ const SPOKEN = ["title", "placeholder", "aria-label", "alt"];
 
 /** Puts what stands in a page, or in a part of it, into its language. */
 export function translate(root) {
-  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT);
+  const stays = (node) => node.nodeType === Node.ELEMENT_NODE && node.getAttribute("translate") === "no";
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT, (node) => (stays(node) ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT));
   for (let node = walker.currentNode; node; node = walker.nextNode()) {
     if (node.nodeType === Node.TEXT_NODE) {
       const text = node.data.trim();

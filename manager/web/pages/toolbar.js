@@ -73,6 +73,8 @@ class Tool {
 
   set disabled(on) {
     this.#button.disabled = on;
+    if (on) this.close();
+    rove();
   }
 
   set label(text) {
