@@ -117,8 +117,23 @@ export class Person {
     await this.connected();
   }
 
+  /** Waits until the page of a desktop says that it is in this state. The toolbar, where it says so, may be out of sight. */
+  async state(name) {
+    await this.page.locator(`[data-testid="connection-state"][data-state="${name}"]`).waitFor({ state: 'attached' });
+  }
+
+  /** All states that the page of a desktop is in from now on, to be asked for later. */
+  async states() {
+    await this.page.evaluate(async () => {
+      const { session } = await import('/assets/session.js');
+      window.states = [];
+      session.addEventListener('state', () => window.states.push(session.state));
+    });
+    return () => this.page.evaluate(() => window.states);
+  }
+
   async connected() {
-    await this.page.locator('[data-testid="connection-state"][data-state="connected"]').waitFor();
+    await this.state('connected');
     await until('the picture', async () => (await this.size()).width > 0, this.patience);
   }
 

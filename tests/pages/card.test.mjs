@@ -105,7 +105,7 @@ test('the machine outlives a service that is killed, and the page comes back', a
   await person.type('abc');
   await sees(person, 'the keys', (card) => card.presses === 3);
   await service.end('SIGKILL');
-  await person.page.locator('[data-testid="connection-state"]:not([data-state="connected"])').waitFor();
+  await person.state('reconnecting');
   await service.serve();
   await person.connected();
   const card = await sees(person, 'the same machine', (state) => state.presses === 3);

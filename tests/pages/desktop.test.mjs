@@ -250,11 +250,9 @@ test('the page comes back when the proxy is killed, with what was last seen mean
   await person.type('abc');
   await sees(person, 'the keys', (card) => card.presses === 3);
   const processes = await service.processes('card');
-  // until somebody sees it, the page must not be quicker than the eye
-  const lost = person.page.locator('[data-testid="connection-state"]:not([data-state="connected"])').waitFor({ state: 'attached' });
+  const states = await person.states();
   process.kill(processes.proxy.pid, 'SIGKILL');
-  await lost;
-  await person.connected();
+  await until('a new connection', async () => /^reconnecting,(.*,)?connected$/.test((await states()).join()), 60_000);
   await sees(person, 'the same machine', (card) => card.presses === 3 && card.starts === 1);
   await person.type('d');
   await sees(person, 'the next key', (card) => card.presses === 4);
@@ -293,9 +291,9 @@ test('a connection that has fallen silent is given up and made anew', async (t) 
   await person.open('card');
   await person.type('a');
   await sees(person, 'a key', (card) => card.presses === 1);
+  const states = await person.states();
   deaf = true;
-  await person.page.locator('[data-testid="connection-state"][data-state="reconnecting"]').waitFor();
-  await person.connected();
+  await until('a new connection', async () => /^reconnecting,(.*,)?connected$/.test((await states()).join()), 60_000);
   await person.type('b');
   await sees(person, 'the next key', (card) => card.presses === 2);
   assert.deepEqual(person.errors, []);
@@ -338,7 +336,7 @@ test('a desktop is restarted, kept and shut down from its page, after a question
   await person.choose('power', 'power-stop');
   await person.keep('desktop-confirm-dark');
   await person.part('confirm-ok').click();
-  await person.page.locator('[data-testid="connection-state"][data-state="stopped"]').waitFor();
+  await person.state('stopped');
   await person.keep('desktop-stopped-dark');
   assert.deepEqual(person.errors, []);
 });

@@ -23,8 +23,6 @@ const sees = (person, what, condition) =>
     return condition(card) && card;
   });
 
-const state = (person, name) => person.page.locator(`[data-testid="connection-state"][data-state="${name}"]`).waitFor();
-
 const look = (person, name) => person.page.goto(`${person.url}/desktops/${name}`).then(() => person.connected());
 
 test('a desktop that was suspended shows the same picture and takes the next key', async (t) => {
@@ -36,7 +34,7 @@ test('a desktop that was suspended shows the same picture and takes the next key
   await sees(person, 'the keys', (card) => card.presses === 3 && !card.down);
   const before = await person.rectangle(0, 0, 1000, 340);
   await person.choose('power', 'power-suspend');
-  await state(person, 'suspended');
+  await person.state('suspended');
   await person.keep('asleep');
   assert.equal(JSON.parse(await service.yunju('show', 'card', '-o', 'json')).state, 'suspended');
   await person.part('veil-start').click();

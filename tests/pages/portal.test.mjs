@@ -65,6 +65,6 @@ test('one person neither sees nor opens the desktop of another', async (t) => {
   await person.logInFirst('ann', oneTime, PASSWORD);
   await person.part('desktops-empty').waitFor();
   await person.page.goto(`${service.url}/desktops/bens`);
-  await person.page.locator('[data-testid="connection-state"][data-state="missing"]').waitFor();
+  await person.state('missing');
   await person.keep('missing');
 });
