@@ -215,6 +215,36 @@ test('who only looks on sends no key, and neither does a window of another size 
   assert.equal((await worker.size()).width, 1200);
 });
 
+test('of two windows the one that came or changed last has its size, and they do not quarrel', async (t) => {
+  const { arrive } = await desk(t);
+  // the first one finds the desktop in its own size and need not ask
+  const [first, second] = [await arrive({ width: 1280, height: 800 }), await arrive({ width: 700, height: 640 })];
+  const both = async (width, height) => {
+    for (const person of [first, second]) {
+      await until(`${width}x${height}`, async () => {
+        const size = await person.size();
+        return size.width === width && size.height === height;
+      });
+    }
+  };
+  await first.open('card');
+  await sees(first, 'a whole card', (card) => card.starts === 1);
+  const sizes = [];
+  await first.page.exposeFunction('sized', (size) => sizes.push(size));
+  await first.page.evaluate(async () => {
+    const { session } = await import('/assets/session.js');
+    session.link.addEventListener('size', ({ detail }) => window.sized(`${detail.width}x${detail.height}`));
+  });
+  await second.open('card');
+  await both(700, 640);
+  await first.page.setViewportSize({ width: 900, height: 600 });
+  await both(900, 600);
+  await second.type('a');
+  await sees(first, 'a key of the other', (card) => card.presses === 1);
+  assert.deepEqual([...new Set(sizes)], ['700x640', '900x600']);
+  assert.equal(sizes.at(-1), '900x600');
+});
+
 test('the statistics say how the stream is doing, and the quality that is asked for reaches the proxy', async (t) => {
   const { arrive } = await desk(t);
   const person = await arrive();

@@ -97,14 +97,14 @@ session.addEventListener("begin", () => {
   level();
   session.link.addEventListener("size", ({ detail }) => {
     // noVNC draws the new size in this very moment
-    const granted = detail.reason !== 1 || detail.status === 0;
-    if (granted) remote = { ...remote, ...detail };
-    else remote ??= { ...detail };
-    if (detail.reason === 1 && wish) wish.answered = true;
-    queueMicrotask(follow);
+    const [first, answer] = [remote === null, detail.reason === 1];
+    const granted = !answer || detail.status === 0;
+    if (granted || first) remote = { ...remote, ...detail };
+    if (answer && wish) wish.answered = true;
+    // a size that somebody else wanted is theirs until this window changes
+    queueMicrotask(first || answer ? follow : lay);
   });
 });
-session.addEventListener("connect", follow);
 new ResizeObserver(changed).observe(stage);
 
 function watchPixels() {
