@@ -31,8 +31,8 @@ test('a person starts the card, sees it, moves, clicks, turns the wheel, types, 
   await person.keep('desktops-page');
   await person.open('card');
 
-  const bars = await person.pixels([[10, 60], [(await person.size()).width - 10, 60]]);
-  assert.deepEqual(bars, [[255, 255, 255], [0, 0, 0]]);
+  const { width } = await person.size();
+  await until('the bars', async () => String(await person.pixels([[10, 60], [width - 10, 60]])) === '255,255,255,0,0,0');
   const first = await sees(person, 'the first start', (card) => card.starts === 1);
   assert.equal(first.patch, patchAfter(0));
 
@@ -117,6 +117,10 @@ test('a machine that is killed is shown with its reason and can be started again
   await service.yunju('start', 'card');
   const list = JSON.parse(await service.yunju('ls', '-o', 'json'));
   assert.equal(list[0].state, 'running');
+  // it counts its starts on its disk: not before this is done
+  await person.open('card');
+  await sees(person, 'the first start', (state) => state.starts === 1);
+  await person.page.goto(person.url);
   process.kill((await service.processes('card')).vmm.pid, 'SIGKILL');
   await person.card('card').getByTestId('desktop-reason').waitFor();
   await person.keep('desktop-died');

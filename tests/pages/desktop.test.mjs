@@ -210,8 +210,8 @@ test('who only looks on sends no key, and neither does a window of another size 
     return box.width <= 640 && box.x >= 0 && Math.abs(box.width / box.height - 1.5) < 0.01;
   });
   await watcher.keep('desktop-view-only');
-  const card = await read(worker);
-  assert.equal(card.presses, 1);
+  await worker.type('b');
+  for (const person of [worker, watcher]) await sees(person, 'two keys and none of who only looks on', (card) => card.presses === 2);
   assert.equal((await worker.size()).width, 1200);
 });
 
