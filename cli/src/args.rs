@@ -248,6 +248,12 @@ pub struct Serve {
     /// Start machines until they have this many times the host's memory together
     #[arg(long, default_value = "1.5", value_name = "FACTOR", value_parser = parse_factor)]
     pub memory_overcommit: f64,
+    /// Bytes per second that each desktop may read and write on its disks, such as 100M [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
+    pub disk_limit: Option<ByteSize>,
+    /// Bytes per second that each desktop may send and receive, such as 20M [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
+    pub net_limit: Option<ByteSize>,
     /// Where this host lacks a part of the jail: start no machines, or start them with a warning in their logs
     #[arg(long, value_enum, value_name = "MODE", default_value = "warn")]
     pub jail: JailMode,
@@ -274,6 +280,11 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
     };
     let time = seconds.and_then(|seconds| digits.parse::<u32>().ok().map(|count| u64::from(count) * seconds));
     time.map(Duration::from_secs).ok_or_else(|| "write a time such as 90s, 30m or 2h, or 0".to_owned())
+}
+
+fn parse_rate(text: &str) -> Result<ByteSize, String> {
+    let rate = text.parse().ok().filter(|rate| *rate >= ByteSize::mib(1));
+    rate.ok_or_else(|| "write a size of at least 1M".to_owned())
 }
 
 fn parse_factor(text: &str) -> Result<f64, String> {

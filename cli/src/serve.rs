@@ -44,7 +44,7 @@ pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
                 JailMode::Warn => Jail::Warn,
             },
         },
-        limits: Limits { stop, memory, ..Limits::default() },
+        limits: Limits { stop, memory, disk: arguments.disk_limit, net: arguments.net_limit, ..Limits::default() },
         at_end: match (arguments.stop_machines, arguments.suspend_machines) {
             (true, _) => AtEnd::Stop,
             (false, true) => AtEnd::Suspend,

@@ -278,6 +278,21 @@ fn where_the_whole_jail_is_required_each_program_is_told() {
 }
 
 #[test]
+fn each_machine_is_told_how_fast_its_disks_and_its_network_may_be() {
+    let mut service = service();
+    let said = service.yunju(&["serve", "--disk-limit", "5K"]);
+    assert!(said.code == 2 && said.err.contains("at least 1M"), "{said:?}");
+    service.serve(&["--disk-limit", "5M", "--net-limit", "2M"]);
+    service.ok(&["user", "add", "alice"]);
+    service.ok(&["create", "alice", "--image", "good", "--start"]);
+    let text = fs::read(service.desktop_folder("alice").join("machine.json")).unwrap();
+    let machine: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let limits =
+        [&machine["disks"][0], &machine["disks"][1], &machine["net"]].map(|part| part["limit"]["bytes"].clone());
+    assert_eq!(limits, [5 << 20, 5 << 20, 2 << 20]);
+}
+
+#[test]
 fn a_missing_program_is_named_and_leaves_nothing() {
     let service = with_desktop("good");
     fs::remove_file(service.path("bin/yunju-vmm")).unwrap();

@@ -4,9 +4,11 @@ use std::os::fd::RawFd;
 
 use uuid::Uuid;
 use yunju_protocol::machine::{
-    ByteSize, DisplayConfig, Endpoint, MachineConfig, NetBackend, NetConfig, SerialConfig, VsockConfig,
+    ByteSize, DiskConfig, DisplayConfig, Endpoint, MachineConfig, NetBackend, NetConfig, RateLimit, SerialConfig,
+    VsockConfig,
 };
 
+use super::Limits;
 use super::disks::Medium;
 use crate::folder::Folder;
 use crate::images::Image;
@@ -16,8 +18,16 @@ use crate::store::Desktop;
 const GUEST_CID: u32 = 3;
 
 /// Writes down the machine of `desktop` on its `medium`; `net` is its end of the socket to passt.
-pub fn machine(desktop: &Desktop, image: &Image, folder: &Folder, medium: Medium, net: Option<RawFd>) -> MachineConfig {
+pub fn machine(
+    desktop: &Desktop,
+    image: &Image,
+    folder: &Folder,
+    medium: Medium,
+    net: Option<RawFd>,
+    limits: &Limits,
+) -> MachineConfig {
     let manifest = &image.manifest;
+    let limit = |bytes: Option<ByteSize>| bytes.map(|bytes| RateLimit { bytes: Some(bytes), operations: None });
     let socket = |name: &str| Endpoint::Unix(folder.run_file(name));
     MachineConfig {
         kernel: image.folder.join(&manifest.kernel),
@@ -25,7 +35,7 @@ pub fn machine(desktop: &Desktop, image: &Image, folder: &Folder, medium: Medium
         cmdline: manifest.cmdline.clone(),
         memory: ByteSize(desktop.memory),
         cpus: desktop.cpus,
-        disks: medium.disks,
+        disks: medium.disks.into_iter().map(|disk| DiskConfig { limit: limit(limits.disk), ..disk }).collect(),
         serial: SerialConfig::Socket(socket("console.sock")),
         display: manifest.display.map(|display| DisplayConfig {
             socket: Endpoint::Unix(folder.display_socket()),
@@ -36,7 +46,7 @@ pub fn machine(desktop: &Desktop, image: &Image, folder: &Folder, medium: Medium
         net: net.map(|fd| NetConfig {
             backend: NetBackend::Stream(Endpoint::Fd(fd)),
             mac: Some(hardware_address(desktop.id)),
-            limit: None,
+            limit: limit(limits.net),
         }),
         vsock: Some(VsockConfig { cid: GUEST_CID, socket: folder.vsock_socket() }),
         balloon: true,

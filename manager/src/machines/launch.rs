@@ -11,7 +11,7 @@ use super::disks::Medium;
 use super::process::{Identity, Process};
 use super::record::Record;
 use super::spawn::{Gated, append_log, fresh_log, spawn};
-use super::{Context, Error, Programs, cgroup, config, disks, user};
+use super::{Context, Error, cgroup, config, disks, user};
 use crate::folder::Folder;
 use crate::images::Image;
 use crate::store::Desktop;
@@ -49,12 +49,12 @@ pub fn launch(context: &Context, folder: &Folder, desktop: &Desktop) -> Result<L
         None => tracing::warn!(desktop = %desktop.name, "passt is not installed: the machine has no network"),
     }
     let difference = medium.difference;
-    let vmm = gate_vmm(programs, folder, desktop, &image, medium, net.as_ref())?;
+    let vmm = gate_vmm(context, folder, desktop, &image, medium, net.as_ref())?;
     let identity = |gated: &Gated| gated.process.identity().clone();
     let (of_vmm, of_passt) = (Some(identity(&vmm)), passt.as_ref().map(identity));
     let mut record = Record { vmm: of_vmm, passt: of_passt, difference, ..Record::default() };
     save(&record, folder)?;
-    confine(desktop, record.identities());
+    confine(context, desktop, record.identities());
     let passt = passt.map(open).transpose()?;
     let vmm = open(vmm)?;
     record.started = true;
@@ -63,22 +63,22 @@ pub fn launch(context: &Context, folder: &Folder, desktop: &Desktop) -> Result<L
 }
 
 fn gate_vmm(
-    programs: &Programs,
+    context: &Context,
     folder: &Folder,
     desktop: &Desktop,
     image: &Image,
     medium: Medium,
     net: Option<&OwnedFd>,
 ) -> Result<Gated, Error> {
-    let machine = config::machine(desktop, image, folder, medium, net.map(AsRawFd::as_raw_fd));
+    let machine = config::machine(desktop, image, folder, medium, net.map(AsRawFd::as_raw_fd), &context.limits);
     let path = folder.file("machine.json");
     let text = serde_json::to_vec_pretty(&machine).map_err(|error| system("writing machine.json", error.into()))?;
     std::fs::write(&path, text).map_err(|error| system(format!("writing {}", path.display()), error))?;
     let mut arguments = vec!["run".to_owned(), "--config".to_owned(), path.display().to_string()];
-    arguments.extend(programs.jail.flags().chain(user::of_vmm()));
+    arguments.extend(context.programs.jail.flags().chain(user::of_vmm()));
     let descriptors: Vec<_> = net.iter().map(AsFd::as_fd).collect();
     let log = fresh_log(&folder.file("vmm.log")).map_err(|error| system("opening vmm.log", error))?;
-    gate(&programs.vmm, &arguments, folder, log, &descriptors)
+    gate(&context.programs.vmm, &arguments, folder, log, &descriptors)
 }
 
 /// passt, and the end of its socket that is the machine's.
@@ -117,13 +117,14 @@ pub fn start_proxy(
     let gated = gate(program, &arguments, folder, log, &[])?;
     record.proxy = Some(gated.process.identity().clone());
     save(record, folder)?;
-    confine(desktop, record.proxy.iter());
+    confine(context, desktop, record.proxy.iter());
     open(gated)
 }
 
 /// Puts processes that wait at their gates into the machine's control group.
-fn confine<'a>(desktop: &Desktop, processes: impl Iterator<Item = &'a Identity>) {
-    if let Some(group) = cgroup::make(desktop.id, desktop.memory, desktop.cpus) {
+fn confine<'a>(context: &Context, desktop: &Desktop, processes: impl Iterator<Item = &'a Identity>) {
+    let disk = context.limits.disk.map(|bytes| (context.data.as_path(), bytes.0));
+    if let Some(group) = cgroup::make(desktop.id, desktop.memory, desktop.cpus, disk) {
         processes.for_each(|process| group.add(process.pid));
     }
 }

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedMutexGuard, broadcast, mpsc, oneshot, watch};
 use uuid::Uuid;
+use yunju_protocol::machine::ByteSize;
 
 use crate::folder::{self, Folder};
 use crate::layers::{self, Layers};
@@ -84,11 +85,16 @@ pub struct Limits {
     pub stop: Duration,
     /// How much memory running machines may have together.
     pub memory: Admission,
+    /// Bytes per second that a machine may read and write on its disks.
+    pub disk: Option<ByteSize>,
+    /// Bytes per second that a machine may send and receive.
+    pub net: Option<ByteSize>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { start: Duration::from_secs(30), stop: Duration::from_secs(30), memory: Admission::UNLIMITED }
+        let seconds = Duration::from_secs(30);
+        Self { start: seconds, stop: seconds, memory: Admission::UNLIMITED, disk: None, net: None }
     }
 }
 
