@@ -164,6 +164,16 @@ test('a phone: the desktop fills it, follows its turns, and the toolbar has room
     const { width, height } = person.page.viewportSize();
     assert.ok(box.x >= 0 && box.y >= 0 && box.x + box.width <= width && box.y + box.height <= height, `${name} lies in the window: ${JSON.stringify(box)}`);
   };
+  // also with buttons that are yet to come
+  const room = () => person.part('tools').evaluate((tools) => tools.scrollWidth <= tools.clientWidth);
+  assert.ok(await room(), 'all buttons have room');
+  await person.page.evaluate(async () => {
+    const { add } = await import('/assets/toolbar.js');
+    const { ICONS } = await import('/assets/icons.js');
+    for (const name of ['clipboard', 'files', 'camera']) add({ name: `test-${name}`, icon: ICONS[name], label: name, order: 35, press() {} });
+  });
+  await person.keep('phone-full');
+  assert.ok(await room(), 'three more buttons have room');
   for (const tool of ['keys', 'display', 'power']) {
     await person.tool(tool);
     await person.part(`panel-${tool}`).waitFor();
@@ -369,4 +379,38 @@ test('a desktop is restarted, kept and shut down from its page, after a question
   await person.state('stopped');
   await person.keep('desktop-stopped-dark');
   assert.deepEqual(person.errors, []);
+});
+
+test('in full screen the desktop is given the keys that a browser keeps, and leaving takes them back', async (t) => {
+  const { arrive } = await desk(t);
+  const person = await arrive();
+  await person.page.addInitScript(() => {
+    window.keys = [];
+    Object.defineProperty(navigator, 'keyboard', {
+      value: { lock: async () => window.keys.push('locked'), unlock: () => window.keys.push('unlocked') },
+    });
+  });
+  await person.open('card');
+  await person.tool('fullscreen');
+  await until('full screen', () => person.page.evaluate(() => document.fullscreenElement !== null && window.keys.join() === 'locked'));
+  assert.equal(await person.part('toolbar-fullscreen').getAttribute('aria-pressed'), 'true');
+  await person.type('a');
+  await sees(person, 'a key', (card) => card.presses === 1);
+  await person.tool('fullscreen');
+  await until('the window again', () => person.page.evaluate(() => document.fullscreenElement === null && window.keys.join() === 'locked,unlocked'));
+  assert.deepEqual(person.errors, []);
+});
+
+test('a device without a network says so, and comes back with the network', async (t) => {
+  const { service, arrive } = await desk(t);
+  const person = await arrive();
+  await person.open('card');
+  await sees(person, 'the first start', (card) => card.starts === 1);
+  await person.page.context().setOffline(true);
+  process.kill((await service.processes('card')).proxy.pid, 'SIGKILL');
+  await until('words about the network', async () => (await person.part('veil-title').innerText()) === 'This device is offline');
+  await person.keep('desktop-offline');
+  await person.page.context().setOffline(false);
+  await person.connected();
+  await sees(person, 'the same machine', (card) => card.starts === 1);
 });
