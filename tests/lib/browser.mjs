@@ -48,6 +48,7 @@ export class Person {
     page.setDefaultTimeout(patience);
     const person = new Person(page, url, patience);
     page.on('pageerror', (error) => person.errors.push(String(error)));
+    page.on('console', (message) => /Content Security Policy/i.test(message.text()) && person.errors.push(message.text()));
     await page.goto(url);
     return person;
   }

@@ -67,8 +67,9 @@ test('the pages speak the language of the browser, and another one when asked, f
   await person.keep('desktop-power-zh');
   await person.tool('display');
   await person.keep('desktop-display-zh');
+  await person.part('language-en').click();
+  await until('the desktop in English', async () => (await person.part('connection-state').textContent()) === 'connected');
   await person.page.goto(person.url);
-  await person.part('other-language').click();
   await until('the portal in English', async () => (await person.part('logout').innerText()) === 'Log out');
   await person.part('logout').click();
   await person.part('login-form').waitFor();

@@ -8,7 +8,7 @@ import { ICONS } from "./icons.js";
 import { choice, group, toggle } from "./panel.js";
 import { session } from "./session.js";
 import { settings } from "./settings.js";
-import { t } from "./text.js";
+import { LANGUAGES, language, speak, t } from "./text.js";
 import { add } from "./toolbar.js";
 
 /** Wishes for a size are at least this far apart, in milliseconds. */
@@ -166,6 +166,7 @@ add({
         toggle("setting-view-only", t("View only"), viewOnly, look, t("Keys and pointer stay here")),
         toggle("setting-statistics", t("Statistics"), settings.statistics, (on) => (settings.statistics = on)),
         toggle("setting-pinned", t("Keep the toolbar in view"), settings.pinned, (on) => (settings.pinned = on))),
+      group("", choice("language", t("Language"), Object.entries(LANGUAGES), language, speak)),
     );
   },
 });

@@ -185,6 +185,7 @@ export default {
   "View only": "仅查看",
   "Keys and pointer stay here": "按键和指针不发送到桌面",
   "Statistics": "统计信息",
+  "Language": "语言",
   "Keep the toolbar in view": "始终显示工具栏",
   "Full screen": "全屏",
   "Leave full screen": "退出全屏",
