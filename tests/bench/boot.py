@@ -1,7 +1,6 @@
 """boot: from a monitor's start to userspace and to the first frame, beside QEMU's microvm, in the nested lab."""
 
 import os
-import re
 import select
 import socket
 import subprocess
@@ -10,6 +9,7 @@ import threading
 import time
 
 from figures import OUTPUT, Figure, Missing, image, in_lab, median, program
+from lab.processes import private_mib
 
 RUNS = 3
 DESKTOP_RUNS = 5
@@ -49,22 +49,6 @@ def first_frame():
                  found["qemu"][0]["peer"], median(found["qemu"], "seconds"), "nested lab")
 
 
-def private_mib(pid, memory):
-    """What a process has written in all mappings but the guest's memory, of that many bytes, and the guest's pictures."""
-    dirty, guests, counted = 0, 0, True
-    with open(f"/proc/{pid}/smaps") as file:
-        for line in file:
-            if head := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
-                guest = int(head[2], 16) - int(head[1], 16) == memory
-                guests += guest
-                counted = not guest and "memfd:yunju-pixels" not in line
-            elif line.startswith("Private_Dirty:") and counted:
-                dirty += int(line.split()[1])
-    if guests != 1:
-        raise Missing(f"the guest's memory cannot be told apart: {guests} mappings have its size")
-    return dirty / 1024
-
-
 def display_memory():
     """private memory with a screen that is watched: the card guest, native"""
     folder, described = image("card")
@@ -88,7 +72,7 @@ def display_memory():
                         raise Missing(f"the card guest shows nothing; it said {said[-200:]!r}")
                     said += chunk
                 time.sleep(1)  # what is done once after the first picture
-                value = private_mib(process.pid, memory)
+                value = private_mib(process.pid, memory, apart=["memfd:yunju-pixels"])
                 viewer.shutdown(socket.SHUT_RDWR)
         finally:
             process.kill()

@@ -11,6 +11,7 @@ import tempfile
 import time
 
 from figures import ROOT, Figure, Missing, program
+from lab import processes
 
 ROUNDS = 15
 FORKS = (1, 5, 10)
@@ -61,11 +62,8 @@ class Machine:
 
     def pss_mib(self):
         """Of the monitor and of the process that watches over it."""
-        pid = self.process.pid
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            pids = [pid, *map(int, file.read().split())]
         kib = 0
-        for pid in pids:
+        for pid in processes.of(self.process.pid):
             with open(f"/proc/{pid}/smaps_rollup") as file:
                 kib += next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
         return kib / 1024

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 
+import processes
 import qemu as peer
 
 FIRST_LINE = b"HELLO-FROM-GUEST"
@@ -79,33 +80,15 @@ def wait_for_first_line(process, name):
 
 
 def counters(pid):
-    """KVM's counters of the one machine of a process."""
-    folders = [name for name in os.listdir(COUNTERS) if name.startswith(f"{pid}-")]
+    """KVM's counters of the one machine of a process and its children."""
+    owners = processes.of(pid)
+    folders = [name for name in os.listdir(COUNTERS) if any(name.startswith(f"{owner}-") for owner in owners)]
     if len(folders) != 1:
-        sys.exit(f"process {pid} has {len(folders)} machines in {COUNTERS}, not one")
+        sys.exit(f"processes {owners} have {len(folders)} machines in {COUNTERS}, not one")
     def read(name):
         with open(f"{COUNTERS}/{folders[0]}/{name}") as file:
             return int(file.read())
     return {"exits": read("exits"), "memory_faults": read("pf_taken")}
-
-
-def private_mib(pid):
-    """Memory that only this process has and that is not the guest's: written pages of all mappings but the guest's.
-
-    The guest's memory is the mapping of exactly its size. Were the heap merged into it, there would be none, which is
-    an error rather than a figure.
-    """
-    mappings = []
-    with open(f"/proc/{pid}/smaps") as file:
-        for line in file:
-            if head := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
-                mappings.append({"length": int(head[2], 16) - int(head[1], 16), "dirty": 0})
-            elif line.startswith("Private_Dirty:"):
-                mappings[-1]["dirty"] = int(line.split()[1])
-    guest = [mapping for mapping in mappings if mapping["length"] >= MEMORY]
-    if [mapping["length"] for mapping in guest] != [MEMORY]:
-        sys.exit(f"process {pid}: the guest's memory cannot be told apart: mappings of {[m['length'] for m in guest]} bytes")
-    return (sum(mapping["dirty"] for mapping in mappings) - guest[0]["dirty"]) / 1024
 
 
 def boot(name, command):
@@ -115,9 +98,10 @@ def boot(name, command):
     try:
         wait_for_first_line(process, name)
         elapsed = time.monotonic() - start
-        os.kill(process.pid, signal.SIGSTOP)
+        for each in processes.of(process.pid):
+            os.kill(each, signal.SIGSTOP)
         return {"monitor": name, "path_length": elapsed * 1000, **counters(process.pid),
-                "private_mib": private_mib(process.pid)}
+                "private_mib": processes.private_mib(process.pid, MEMORY)}
     finally:
         process.kill()
         process.wait()
