@@ -272,6 +272,16 @@ impl Machine {
         lines.iter().any(|line| line.contains(text))
     }
 
+    /// The next line, whatever it is.
+    pub fn line(&mut self) -> String {
+        self.expect("")
+    }
+
+    /// What the guest said and nobody has looked at, of a machine that has ended.
+    pub fn rest(&mut self) -> String {
+        self.serial.iter().collect()
+    }
+
     /// Waits until the program itself says a line that contains `text`.
     pub fn complains(&mut self, text: &str) {
         let deadline = Instant::now() + PATIENCE;

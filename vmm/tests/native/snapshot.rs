@@ -75,6 +75,26 @@ pub fn suspend(machine: &mut Machine, to: &Path) -> SnapshotInfo {
 }
 
 #[test]
+fn an_instruction_that_was_being_served_takes_effect_once_in_what_goes_on() {
+    let album = Album::new();
+    let plan = || Machine::boot("test=exits").control();
+    let mut machine = plan().start();
+    machine.expect("PROBE START");
+    let mut said = String::new();
+    for round in 0..30 {
+        let name = format!("snapshot{round}");
+        said += &machine.line();
+        machine.snapshot(&album.path(&name), true, true).expect("a snapshot");
+        assert_eq!(machine.end(), (0, "yunju-vmm: machine ended: suspended".to_owned()));
+        said += &machine.rest();
+        machine = plan().args(["--restore", &album.restore(&name, None)]).start();
+    }
+    let expected: String = ('a'..='z').cycle().take(said.len()).collect();
+    let wrong = said.bytes().zip(expected.bytes()).position(|(said, expected)| said != expected);
+    assert_eq!(wrong, None, "after {:?}", wrong.map(|at| &said[at.saturating_sub(30)..(at + 30).min(said.len())]));
+}
+
+#[test]
 fn a_machine_goes_on_from_its_snapshot_two_hundred_times_and_nothing_is_lost() {
     let album = Album::new();
     let mut machine = life("", 1).start();

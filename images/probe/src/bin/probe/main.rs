@@ -7,6 +7,7 @@ extern crate alloc;
 mod balloon;
 mod basics;
 mod block;
+mod exits;
 mod firmware;
 mod gpu;
 mod hostile;
@@ -72,6 +73,7 @@ const TESTS: &[(&str, Test)] = &[
     ("hello", basics::hello),
     ("memory", basics::memory),
     ("spin", basics::spin),
+    ("exits", exits::alphabet),
     ("poweroff", basics::power_off),
     ("reset", basics::reset),
     ("reset-loop", basics::reset_loop),
