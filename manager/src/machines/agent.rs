@@ -1,6 +1,8 @@
 //! The host's end of a guest's agent (`protocol::agent`): tells a guest who it is. Nothing that a guest says is believed
 //! or kept; a guest without an agent misses nothing but its name.
 
+mod talk;
+
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -8,13 +10,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use uuid::Uuid;
-use yunju_protocol::agent::{LONGEST_LINE, PORT, ToAgent, ToHost};
+use yunju_protocol::agent::PORT;
 
+use self::talk::{Next, Talk};
 use crate::folder::Folder;
 use crate::store::Desktop;
 
@@ -65,40 +68,23 @@ async fn listen(path: &PathBuf, identity: &Identity) -> io::Result<()> {
     }
 }
 
-/// One connection: hello, who it is, that it took that on; then it is kept for as long as the guest keeps it.
+/// One connection, until it ends.
 async fn talk(stream: UnixStream, identity: &Identity) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::with_capacity(4096, reader);
-    let ToHost::Hello { version } = timeout(PATIENCE, hear(&mut reader)).await?? else {
-        return Err(io::Error::other("it does not say hello"));
-    };
-    let version: String = version.chars().filter(|c| !c.is_control()).take(40).collect();
-    let mut line =
-        serde_json::to_vec(&ToAgent::Identity { id: identity.id.to_string(), hostname: identity.hostname.clone() })?;
-    line.push(b'\n');
-    timeout(PATIENCE, writer.write_all(&line)).await??;
-    match timeout(PATIENCE, hear(&mut reader)).await?? {
-        ToHost::Identity { id } if id == identity.id.to_string() => {
-            tracing::info!(desktop = %identity.id, %version, "the guest knows who it is");
-        }
-        other => return Err(io::Error::other(format!("it answers {other:?}"))),
-    }
+    let mut talk = Talk::new(identity.id.to_string(), identity.hostname.clone());
     loop {
-        hear(&mut reader).await?;
+        let line = if talk.waits() {
+            timeout(PATIENCE, talk::line(&mut reader)).await??
+        } else {
+            talk::line(&mut reader).await?
+        };
+        match talk.hear(&line)? {
+            Next::Say(line) => timeout(PATIENCE, writer.write_all(&line)).await??,
+            Next::Known(version) => tracing::info!(desktop = %identity.id, %version, "the guest knows who it is"),
+            Next::Listen => {}
+        }
     }
-}
-
-/// One line, as long as it may be.
-async fn hear(reader: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<ToHost> {
-    let mut line = Vec::new();
-    let count = reader.take(LONGEST_LINE as u64).read_until(b'\n', &mut line).await?;
-    if count == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    if line.last() != Some(&b'\n') {
-        return Err(io::Error::other("a line is too long or cut off"));
-    }
-    Ok(serde_json::from_slice(&line)?)
 }
 
 /// A desktop's name as a host name (RFC 1123 §2.1): letters, digits, and hyphens that do not stand at an end.
@@ -110,6 +96,9 @@ fn hostname(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncBufReadExt;
+    use yunju_protocol::agent::{LONGEST_LINE, ToAgent};
+
     use super::*;
 
     fn talking() -> (UnixStream, tokio::task::JoinHandle<io::Result<()>>) {
