@@ -94,7 +94,7 @@ pub enum Command {
     Restart(Stop),
     /// Put running desktops to sleep: they use no memory and go on where they were
     #[command(after_help = "Example:\n  yunju suspend alice")]
-    Suspend(Names),
+    Suspend(Suspend),
     /// Wake suspended desktops and wait until they run
     #[command(after_help = "Example:\n  yunju resume alice")]
     Resume(Resume),
@@ -285,16 +285,18 @@ pub struct Create {
 
 #[derive(Debug, Args)]
 pub struct Waiting {
-    /// Return when the work has begun
+    /// Return when the work has begun; suspend, snapshot, fork and undo then print their operation's id (see `op`)
     #[arg(long)]
     pub no_wait: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct Names {
+pub struct Suspend {
     /// Names or ids
     #[arg(required = true)]
     pub names: Vec<String>,
+    #[command(flatten)]
+    pub waiting: Waiting,
 }
 
 #[derive(Debug, Args)]
@@ -317,6 +319,8 @@ pub enum Snapshot {
         #[arg(long = "name", value_name = "LABEL")]
         label: Option<String>,
         #[command(flatten)]
+        waiting: Waiting,
+        #[command(flatten)]
         listing: Listing,
     },
     /// List the snapshots of a desktop, or all; restore points are taken by the service
@@ -333,6 +337,8 @@ pub enum Snapshot {
         name: String,
         /// Its name, its id, or the beginning of that
         snapshot: String,
+        #[command(flatten)]
+        waiting: Waiting,
     },
     /// Remove snapshots of a desktop
     Rm {
@@ -367,6 +373,8 @@ pub struct Fork {
 pub struct Undo {
     /// Name or id
     pub name: String,
+    #[command(flatten)]
+    pub waiting: Waiting,
 }
 
 #[derive(Debug, Args)]

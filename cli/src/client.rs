@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use yunju_manager::http;
-use yunju_manager::model::{Login, Problem};
+use yunju_manager::model::{Login, Operation, Problem};
 
 use crate::failure::Failure;
 
@@ -90,7 +90,7 @@ impl Client {
     /// Logs in; a client that shows the session.
     pub async fn log_in(&self, login: &Login) -> Result<Self> {
         let Way::Remote { site, .. } = &self.way else { bail!("nobody logs in on the service's own host") };
-        let response = self.send(Method::POST, "/v1/session", serde_json::to_vec(login)?.into(), None).await?;
+        let response = self.send(Method::POST, "/v1/session", serde_json::to_vec(login)?.into(), &[]).await?;
         let cookie = response.headers().get("set-cookie").and_then(|cookie| cookie.to_str().ok());
         let cookie = cookie.and_then(|cookie| cookie.split(';').next()).context("the service gave no session")?;
         Ok(Self { way: Way::Remote { site: site.clone(), shows: Shows::Cookie(cookie.to_owned()) } })
@@ -128,14 +128,14 @@ impl Client {
 
     /// `GET path` for bytes, and the value of the answer's header `header`.
     pub async fn bytes(&self, path: &str, header: &str) -> Result<(Bytes, Option<String>)> {
-        let response = self.send(Method::GET, path, Bytes::new(), None).await?;
+        let response = self.send(Method::GET, path, Bytes::new(), &[]).await?;
         let value = response.headers().get(header).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Ok((body(response).await?, value))
     }
 
     /// `GET path`, handed on as it comes.
     pub async fn copy(&self, path: &str, to: impl Fn(&[u8]) -> Result<()>) -> Result<()> {
-        let mut body = self.send(Method::GET, path, Bytes::new(), None).await?.into_body();
+        let mut body = self.send(Method::GET, path, Bytes::new(), &[]).await?.into_body();
         while let Some(frame) = body.frame().await {
             if let Ok(bytes) = frame.context("the service's answer was cut off")?.into_data() {
                 to(&bytes)?;
@@ -146,7 +146,7 @@ impl Client {
 
     /// Any request; the answer's content type and body.
     pub async fn raw(&self, method: Method, path: &str, content: Bytes) -> Result<(String, Bytes)> {
-        let response = self.send(method, path, content, None).await?;
+        let response = self.send(method, path, content, &[]).await?;
         let kind =
             response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
         Ok((kind, body(response).await?))
@@ -168,6 +168,13 @@ impl Client {
     /// `POST path` with a body.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         parse(self.exchange(Method::POST, path, serde_json::to_vec(body)?.into()).await?)
+    }
+
+    /// `POST path` with a body for work that is not waited for.
+    pub async fn begin(&self, path: &str, body: &impl Serialize) -> Result<Operation> {
+        let content = serde_json::to_vec(body)?.into();
+        let response = self.send(Method::POST, path, content, &[("prefer", "respond-async")]).await?;
+        parse(self::body(response).await?)
     }
 
     /// `PATCH path` with a body.
@@ -192,7 +199,8 @@ impl Client {
 
     /// `GET path` with an upgrade of the connection to `protocol`.
     pub async fn upgrade(&self, path: &str, protocol: &str) -> Result<hyper::upgrade::Upgraded> {
-        let response = self.send(Method::GET, path, Bytes::new(), Some(protocol)).await?;
+        let response =
+            self.send(Method::GET, path, Bytes::new(), &[("connection", "upgrade"), ("upgrade", protocol)]).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             bail!("the service answers {} instead of {protocol}", response.status());
         }
@@ -200,7 +208,7 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, path: &str, content: Bytes) -> Result<Bytes> {
-        body(self.send(method, path, content, None).await?).await
+        body(self.send(method, path, content, &[]).await?).await
     }
 
     async fn send(
@@ -208,7 +216,7 @@ impl Client {
         method: Method,
         path: &str,
         content: Bytes,
-        upgrade: Option<&str>,
+        headers: &[(&str, &str)],
     ) -> Result<Response<Incoming>> {
         let host = match &self.way {
             Way::Local(_) => "localhost",
@@ -218,8 +226,8 @@ impl Client {
         if !content.is_empty() {
             request = request.header("content-type", "application/json");
         }
-        if let Some(protocol) = upgrade {
-            request = request.header("connection", "upgrade").header("upgrade", protocol);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let response = match &self.way {
             Way::Local(socket) => {

@@ -325,6 +325,36 @@ fn a_desktop_that_is_deleted_while_it_is_suspended_goes_wholly() {
 }
 
 #[test]
+fn what_nobody_waits_for_prints_its_operation_and_is_done() {
+    let service = running("one");
+    let begin = |command: &[&str]| service.ok(&[command, &["--no-wait"]].concat()).trim().to_owned();
+    let end = |operation: &str| service.ok(&["op", "wait", operation]);
+    // nothing that is begun here ends while this is there
+    let held = order(&service, "held-snapshot");
+    let taken = begin(&["snapshot", "create", "alice", "--name", "s"]);
+    let forked = begin(&["fork", "alice", "fork", "--start"]);
+    let snapshots = || service.json(&["snapshot", "ls"]).as_array().unwrap().len();
+    assert_eq!((snapshots(), service.yunju(&["show", "fork"]).code), (0, 6));
+    fs::remove_file(&held).unwrap();
+    end(&taken);
+    end(&forked);
+    assert_eq!(snapshots(), 1);
+    until("the fork", || service.state("fork") == "running");
+    put(&service, "alice", "two");
+    end(&begin(&["suspend", "alice"]));
+    assert_eq!(service.state("alice"), "suspended");
+    end(&begin(&["snapshot", "restore", "alice", "s"]));
+    service.ok(&["resume", "alice"]);
+    assert_eq!(has(&service, "alice"), both("one"));
+    end(&begin(&["undo", "alice"]));
+    service.ok(&["resume", "alice"]);
+    assert_eq!(has(&service, "alice"), both("two"));
+    let undo = begin(&["undo", "fork"]);
+    let said = service.yunju(&["op", "wait", &undo]);
+    assert!(said.code == 10 && said.err.contains("no restore point"), "{said:?}");
+}
+
+#[test]
 fn a_start_waits_for_a_suspend_that_is_under_way() {
     let service = running("one");
     order(&service, "slow-snapshot");

@@ -260,6 +260,9 @@ impl Machine {
         if self.told("slow-snapshot") {
             thread::sleep(Duration::from_millis(1500));
         }
+        while self.told("held-snapshot") {
+            thread::sleep(Duration::from_millis(20));
+        }
         if self.told("crash-in-snapshot") {
             end("machine ended: triple fault at 0xffffffff81000000", 3);
         }

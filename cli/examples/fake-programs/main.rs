@@ -4,8 +4,8 @@
 //! Words in the kernel command line make the machine misbehave: `fake=error`, `fake=crash`,
 //! `fake=ignore-power`, `fake=mute` (no control socket), `fake=ready` (says that its desktop is up). A file
 //! `kill-service-at-<name>` beside the program makes it kill its parent, the service, as the first thing that it does,
-//! or at `disk`, `snapshot-begin`, `snapshot-frozen`, `snapshot-written`. Others are `slow-snapshot`, `full-disk`,
-//! `crash-in-snapshot` and `cannot-restore`; the length of `private-memory` is what a machine has written to, that of
+//! or at `disk`, `snapshot-begin`, `snapshot-frozen`, `snapshot-written`. Others are `slow-snapshot`, `held-snapshot`
+//! (as long as it is there), `full-disk`, `crash-in-snapshot` and `cannot-restore`; the length of `private-memory` is what a machine has written to, that of
 //! `memory-padding` is added to the memory of its snapshots.
 
 // test support: what panics here fails a test
