@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use yunju_protocol::machine::ByteSize;
+use yunju_protocol::seat::Policy;
 
 pub use accounts::*;
 
@@ -223,6 +224,9 @@ pub struct Serve {
     /// Where this host lacks a part of the jail: start no machines, or start them with a warning in their logs
     #[arg(long, value_enum, value_name = "MODE", default_value = "warn")]
     pub jail: JailMode,
+    /// Which way what is copied may go between people and their desktops: both, to-guest, from-guest or off
+    #[arg(long, value_name = "DIRECTION", default_value = "both")]
+    pub clipboard: Policy,
 }
 
 /// What becomes of machines where the host lacks a part of their jail.

@@ -43,6 +43,7 @@ pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
                 JailMode::Require => Jail::Require,
                 JailMode::Warn => Jail::Warn,
             },
+            clipboard: arguments.clipboard,
         },
         limits: Limits { stop, memory, disk: arguments.disk_limit, net: arguments.net_limit, ..Limits::default() },
         at_end: match (arguments.stop_machines, arguments.suspend_machines) {

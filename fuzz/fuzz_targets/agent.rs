@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use identity::Identity;
-use yunju_protocol::agent as protocol;
+use yunju_protocol as protocol;
 
 /// Stands for the guest's file system.
 static ROOT: LazyLock<PathBuf> = LazyLock::new(|| tempfile::tempdir_in("/dev/shm").unwrap().keep());
@@ -22,7 +22,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut said = Vec::new();
     let _ = session::run(data, &mut said, &Identity::new(&ROOT, |_| Ok(())));
     for line in said.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        serde_json::from_slice::<protocol::ToHost>(line).unwrap();
+        serde_json::from_slice::<protocol::agent::ToHost>(line).unwrap();
     }
-    let _ = serde_json::from_slice::<protocol::ToHost>(data);
+    let _ = serde_json::from_slice::<protocol::agent::ToHost>(data);
 });

@@ -62,6 +62,11 @@ impl Folder {
         self.run_file("guest/vsock")
     }
 
+    /// Where a service of the host for this machine's guest listens: see [`Folder::vsock_socket`].
+    pub fn guest_socket(&self, port: u32) -> PathBuf {
+        self.run_file(&format!("guest/vsock_{port}"))
+    }
+
     /// Makes the folder.
     pub fn create(&self) -> Result<(), Error> {
         let made = private_folder(&self.path).and_then(|()| {

@@ -216,6 +216,22 @@ pub enum Request {
         /// Whole frames of [`MICROPHONE_FRAME`] bytes, at most [`MAX_MICROPHONE`] bytes.
         samples: Vec<u8>,
     },
+    /// The pointer moves from where it is, and these buttons are held.
+    Move {
+        /// Steps to the right.
+        x: i16,
+        /// Steps down.
+        y: i16,
+        /// As in [`Request::Pointer`].
+        buttons: u8,
+    },
+    /// The wheel turns by parts of a click, as touchpads and fine wheels do.
+    Scroll {
+        /// 120th of a click to the right.
+        horizontal: i16,
+        /// 120th of a click up.
+        vertical: i16,
+    },
 }
 
 /// What can go wrong on the socket.

@@ -4,6 +4,7 @@
 //! * [`display`]: pixels, damage and cursor one way, input the other, between a machine and whoever shows it.
 //! * [`control`]: the bodies of the VMM's HTTP control API.
 //! * [`agent`]: what the host and the agent in a guest tell each other.
+//! * [`seat`]: what the agent in a person's session, the proxy and its pages tell each other.
 //!
 //! This crate holds types and their wire form. It depends on no other crate of ours.
 
@@ -11,3 +12,4 @@ pub mod agent;
 pub mod control;
 pub mod display;
 pub mod machine;
+pub mod seat;

@@ -36,6 +36,8 @@ struct Picture {
     presses: u32,
     scrolled: i32,
     pointer: Option<(u32, u32, bool)>,
+    /// Where a pointer that only tells its steps is.
+    steps: (i32, i32),
     /// Pictures of the video that were shown, once it has begun.
     played: Option<u32>,
     plays: bool,
@@ -101,6 +103,18 @@ fn attend(display: &Display, size: &mut (u32, u32)) -> io::Result<()> {
                     picture.scrolled -= i32::from(vertical) * 20;
                     picture.show(display, LIST)?;
                 }
+                Request::Move { x, y, buttons } => {
+                    let (width, height) = (picture.buffer.width as i32, picture.buffer.height as i32);
+                    picture.steps =
+                        ((picture.steps.0 + i32::from(x)) % width, (picture.steps.1 + i32::from(y)) % height);
+                    let scale = |at: i32, side: i32| (at.rem_euclid(side) * 32768 / side) as u16;
+                    let at = (scale(picture.steps.0, width), scale(picture.steps.1, height));
+                    picture.point(display, at.0, at.1, buttons != 0)?;
+                }
+                Request::Scroll { vertical, .. } => {
+                    picture.scrolled -= i32::from(vertical) / 6;
+                    picture.show(display, LIST)?;
+                }
                 Request::Resize { width, height } => {
                     *size = (width.clamp(64, 4096), height.clamp(64, 4096));
                     let old = picture.buffer.id;
@@ -163,6 +177,7 @@ impl Picture {
             presses: 0,
             scrolled: 0,
             pointer: None,
+            steps: (0, 0),
             played: None,
             plays: false,
         }

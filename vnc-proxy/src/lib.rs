@@ -8,6 +8,8 @@
 //!
 //! The way of sound: [`surface`] → [`audio`] → a websocket of its own. A microphone's goes the other way.
 //!
+//! What is copied and typed beside keys goes between [`io::page`]s, [`viewer`]s and the guest's [`io::agent`].
+//!
 //! Every byte from a viewer and every message and pixel from a machine is hostile.
 
 pub mod audio;
@@ -16,6 +18,7 @@ pub mod encode;
 pub mod endpoint;
 pub mod film;
 pub mod input;
+pub mod io;
 pub mod jail;
 pub mod motion;
 pub mod picture;

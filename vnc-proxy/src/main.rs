@@ -1,5 +1,7 @@
 //! `yunju-vnc-proxy`: shows one machine's display to viewers.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use yunju_jail::Flags;
+use yunju_vnc_proxy::io::Policy;
 use yunju_vnc_proxy::{Config, Endpoint, Server, calls, jail};
 
 /// RFB server for one machine's display, over websocket and plain sockets.
@@ -32,6 +35,14 @@ struct Arguments {
     #[arg(long, default_value = "Yunju", value_parser = short_name)]
     name: String,
 
+    /// Listen for the guest's agent, whom the machine connects from port 1078 of its vsock: unix:/PATH or fd:NUMBER
+    #[arg(long, value_name = "ENDPOINT")]
+    agent: Option<Endpoint>,
+
+    /// Which way what is copied may go: both, to-guest, from-guest or off
+    #[arg(long, value_name = "DIRECTION", default_value = "both")]
+    clipboard: Policy,
+
     #[command(flatten)]
     jail: Flags,
 }
@@ -49,18 +60,30 @@ fn short_name(text: &str) -> Result<String, String> {
 
 /// Opens sockets first, then goes to jail, and only there starts threads.
 fn main() -> anyhow::Result<()> {
-    let Arguments { display, websocket, rfb, name, jail: flags } = Arguments::parse();
+    let Arguments { display, websocket, rfb, name, agent, clipboard, jail: flags } = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    jail::prepare(websocket.iter().chain(&rfb))?;
+    jail::prepare(websocket.iter().chain(&rfb).chain(&agent))?;
     let display = std::path::absolute(display)?;
     // In the jail its folder is the working one.
     let socket = display.file_name().context("the display's socket has no name")?;
-    let server = Server::bind(Config { display: socket.into(), websocket: websocket.clone(), rfb: rfb.clone(), name })?;
+    let config = Config {
+        display: socket.into(),
+        websocket: websocket.clone(),
+        rfb: rfb.clone(),
+        name,
+        agent: agent.clone(),
+        clipboard,
+    };
+    let server = Server::bind(config)?;
+    if let Some(Endpoint::Unix(path)) = &agent {
+        // The machine may be another user; who may reach the socket its folder says.
+        std::fs::set_permissions(path, Permissions::from_mode(0o666)).context("cannot open the agent's socket")?;
+    }
     for address in server.websocket().iter().chain(server.rfb()).filter_map(|listener| listener.tcp_address()) {
         info!("listening on {address}");
     }
-    jail::enter(&display, websocket.iter().chain(&rfb), &flags, calls::bind)?;
+    jail::enter(&display, websocket.iter().chain(&rfb).chain(&agent), &flags, calls::bind)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("viewers")

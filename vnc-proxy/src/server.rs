@@ -1,6 +1,5 @@
 //! One machine's viewers: listening, and one task for each.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use crate::audio::{self, Sound};
 use crate::endpoint::{Door, Endpoint, Error, Listener};
 use crate::screen::Screen;
 use crate::transport::{self, Purpose, Socket};
-use crate::{surface, viewer};
+use crate::{io, surface, viewer};
 
 /// Most connections at a time. A browser has one for the screen, one for sound and one for what goes beside.
 pub const MAX_VIEWERS: usize = 192;
@@ -32,6 +31,10 @@ pub struct Config {
     pub rfb: Vec<Endpoint>,
     /// The desktop's name.
     pub name: String,
+    /// Where to listen for the guest's agent.
+    pub agent: Option<Endpoint>,
+    /// Which way what is copied may go.
+    pub clipboard: io::Policy,
 }
 
 /// A server that listens.
@@ -39,13 +42,19 @@ pub struct Server {
     config: Config,
     websocket: Vec<Listener>,
     rfb: Vec<Listener>,
+    agent: Option<Listener>,
 }
 
 impl Server {
     /// Listens on all endpoints; nobody is served before [`Server::run`].
     pub fn bind(config: Config) -> Result<Self, Error> {
         let bind = |endpoints: &[Endpoint]| endpoints.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>();
-        Ok(Self { websocket: bind(&config.websocket)?, rfb: bind(&config.rfb)?, config })
+        Ok(Self {
+            websocket: bind(&config.websocket)?,
+            rfb: bind(&config.rfb)?,
+            agent: config.agent.as_ref().map(Listener::bind).transpose()?,
+            config,
+        })
     }
 
     /// The websocket listeners, in the order of [`Config::websocket`].
@@ -59,14 +68,16 @@ impl Server {
     }
 
     /// Serves until the future is dropped. Needs a multi-threaded tokio runtime.
-    pub async fn run(self) -> io::Result<()> {
-        let doors = |listeners: &[Listener]| listeners.iter().map(Listener::door).collect::<io::Result<Vec<_>>>();
+    pub async fn run(self) -> std::io::Result<()> {
+        let doors = |listeners: &[Listener]| listeners.iter().map(Listener::door).collect::<std::io::Result<Vec<_>>>();
         let (websocket, rfb) = (doors(&self.websocket)?, doors(&self.rfb)?);
         let (screen, sound) = (Arc::new(Screen::default()), Arc::new(Sound::default()));
         let (machine, input) = mpsc::channel(surface::INPUT_QUEUE);
         let name: Arc<str> = self.config.name.into();
         let viewers = Arc::new(Semaphore::new(MAX_VIEWERS));
-        let desk = viewer::Desk { screen: screen.clone(), machine, name };
+        let seat = Arc::new(io::Seat::new(self.config.clipboard));
+        let agent = self.agent.as_ref().map(Listener::door).transpose()?;
+        let desk = viewer::Desk { screen: screen.clone(), machine, name, seat: seat.clone() };
         let mut tasks = JoinSet::new();
         tasks.spawn(surface::follow(self.config.display, screen, sound.clone(), input));
         for door in websocket {
@@ -74,6 +85,9 @@ impl Server {
         }
         for door in rfb {
             tasks.spawn(listen(door, false, desk.clone(), sound.clone(), viewers.clone()));
+        }
+        if let Some(door) = agent {
+            tasks.spawn(io::agent::listen(door, seat));
         }
         // None of them ends of itself; dropping the set ends them all.
         while tasks.join_next().await.is_some() {}
@@ -129,7 +143,9 @@ async fn attend(socket: Box<dyn Socket>, websocket: bool, desk: &viewer::Desk, s
             viewer::serve(source, sink, desk).await;
         }
         Purpose::Sound => audio::session::serve(stream, sound, &desk.machine).await,
-        // not opened: it is not served yet
-        Purpose::Side => {}
+        Purpose::Side => {
+            let (source, sink) = transport::over_websocket(stream);
+            io::page::serve(source, sink, desk).await;
+        }
     }
 }

@@ -8,8 +8,8 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -104,11 +104,6 @@ impl Purpose {
             _ => Self::Screen,
         }
     }
-
-    /// Whether anybody here answers it.
-    const fn is_served(self) -> bool {
-        matches!(self, Self::Screen | Self::Sound)
-    }
 }
 
 /// Answers a websocket's opening request.
@@ -124,7 +119,7 @@ pub async fn websocket(socket: impl Socket + 'static) -> Result<(Purpose, Websoc
     #[expect(clippy::result_large_err, reason = "the signature is the websocket library's")]
     let agree = |request: &Request, response| {
         purpose = Purpose::of(request.uri().path());
-        if purpose.is_served() { Ok(agree_on_binary(request, response)) } else { Err(not_found()) }
+        Ok::<_, ErrorResponse>(agree_on_binary(request, response))
     };
     let stream = accept_hdr_async_with_config(Box::new(socket) as Plain, agree, Some(config)).await?;
     Ok((purpose, stream))
@@ -134,12 +129,6 @@ pub async fn websocket(socket: impl Socket + 'static) -> Result<(Purpose, Websoc
 pub fn over_websocket(stream: Websocket) -> (Source, Sink) {
     let (sink, source) = stream.split();
     (Source::Websocket(source), Sink::Websocket(sink))
-}
-
-fn not_found() -> ErrorResponse {
-    let mut response = ErrorResponse::new(None);
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    response
 }
 
 fn agree_on_binary(request: &Request, mut response: Response) -> Response {

@@ -22,7 +22,7 @@ fn messages(recorded: &[u8]) -> Vec<Message> {
     let mut rest = &recorded[HANDSHAKE..];
     let mut messages = Vec::new();
     while let Some((message, used)) = parse(rest, true).expect("what real viewers send") {
-        let skipped = if let Message::CutText { length } = message { length as usize } else { 0 };
+        let skipped = if let Message::CutText { length, .. } = message { length as usize } else { 0 };
         rest = &rest[used + skipped..];
         messages.push(message);
     }
@@ -52,7 +52,7 @@ fn novnc_is_understood() {
         Message::Pointer { x: 400, y: 500, buttons: 1 },
         Message::ScanCode { keysym: 0x61, code: 0x1e, down: true },
         Message::Pointer { x: 450, y: 150, buttons: 1 << 4 },
-        Message::CutText { length: 5 },
+        Message::CutText { length: 5, extended: false },
         Message::SetDesktopSize { width: 1000, height: 800 },
     ] {
         assert!(messages.contains(&expected), "{expected:?} in {messages:?}");
@@ -85,6 +85,11 @@ fn play(lab: &Lab, recorded: &[u8], screen: &mut Decoder) {
     while !exact(screen) {
         match take(&mut stream, 1).expect("a message")[0] {
             0 => drop(screen.update(&mut stream).expect("an update")),
+            3 => {
+                take(&mut stream, 3).expect("a clipboard message");
+                let length = u32(&mut stream).expect("its length").cast_signed().unsigned_abs();
+                take(&mut stream, length as usize).expect("its content");
+            }
             150 => {}
             248 => {
                 take(&mut stream, 7).expect("a fence");

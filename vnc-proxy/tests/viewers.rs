@@ -272,13 +272,6 @@ fn nonsense_closes_its_viewer_with_a_reason_and_no_other() {
     assert!(reason.contains("unknown version"), "{reason}");
 }
 
-#[test]
-fn a_websocket_for_what_is_not_served_is_refused() {
-    let (lab, _display, _buffer) = Lab::new();
-    let refusal = support::client::Messages::open_for(&lab.path("websocket"), "/io").err().expect("no websocket");
-    assert!(refusal.to_string().contains("404"), "{refusal}");
-}
-
 fn reason_of_close(path: &Path, bytes: &[u8]) -> String {
     use std::io::{Read, Write};
     let mut socket = support::client::Messages::open(path).expect("a websocket");

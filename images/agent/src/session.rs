@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use crate::identity::{self, Identity};
 use crate::lines::Lines;
-use crate::protocol::{LONGEST_LINE, ToAgent, ToHost};
+use crate::protocol::agent::{LONGEST_LINE, ToAgent, ToHost};
 
 /// Why a connection ended.
 #[derive(Debug)]

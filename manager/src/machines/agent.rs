@@ -36,9 +36,7 @@ struct Identity {
 
 /// Serves the agent of a desktop's guest until it is dropped.
 pub async fn serve(folder: Folder, desktop: Desktop) {
-    let mut path = folder.vsock_socket().into_os_string();
-    path.push(format!("_{PORT}"));
-    let path = PathBuf::from(path);
+    let path = folder.guest_socket(PORT);
     let identity = Identity { id: desktop.id, hostname: hostname(&desktop.name) };
     if let Err(error) = listen(&path, &identity).await {
         tracing::warn!(desktop = %desktop.name, path = %path.display(), %error, "the guest's agent is not heard");

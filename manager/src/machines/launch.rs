@@ -107,12 +107,17 @@ pub fn start_proxy(
         unix(folder.display_socket()),
         "--websocket".to_owned(),
         unix(folder.run_file("websocket.sock")),
+        "--agent".to_owned(),
+        unix(folder.guest_socket(yunju_protocol::seat::PORT)),
+        "--clipboard".to_owned(),
+        context.programs.clipboard.to_string(),
         "--name".to_owned(),
         desktop.name.clone(),
     ];
     arguments.extend(context.programs.jail.flags().chain(user::beside(record.vmm.as_ref())));
-    // a proxy that was killed leaves its socket
+    // a proxy that was killed leaves its sockets
     let _ = std::fs::remove_file(folder.run_file("websocket.sock"));
+    let _ = std::fs::remove_file(folder.guest_socket(yunju_protocol::seat::PORT));
     let log = append_log(&folder.file("proxy.log")).map_err(|error| system("opening proxy.log", error))?;
     let gated = gate(program, &arguments, folder, log, &[])?;
     record.proxy = Some(gated.process.identity().clone());

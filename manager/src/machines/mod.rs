@@ -29,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, broadcast, mpsc, oneshot, watch};
 use uuid::Uuid;
 use yunju_protocol::machine::ByteSize;
+use yunju_protocol::seat::Policy;
 
 use crate::folder::{self, Folder};
 use crate::layers::{self, Layers};
@@ -54,6 +55,8 @@ pub struct Programs {
     pub passt: Option<PathBuf>,
     /// Where the host lacks a part of their jail.
     pub jail: Jail,
+    /// Which way what is copied may go.
+    pub clipboard: Policy,
 }
 
 /// What becomes of machines and proxies where the host lacks a part of their jail.

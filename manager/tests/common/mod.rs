@@ -57,8 +57,13 @@ pub async fn house() -> House {
     image(folder.path(), json!({}));
     let store = Arc::new(Store::in_memory().unwrap());
     let nowhere = |name: &str| PathBuf::from("/nonexistent").join(name);
-    let programs =
-        Programs { vmm: nowhere("yunju-vmm"), proxy: nowhere("yunju-vnc-proxy"), passt: None, jail: Jail::Warn };
+    let programs = Programs {
+        vmm: nowhere("yunju-vmm"),
+        proxy: nowhere("yunju-vnc-proxy"),
+        passt: None,
+        clipboard: yunju_protocol::seat::Policy::default(),
+        jail: Jail::Warn,
+    };
     let data = folder.path().to_owned();
     let machines = Machines::new(store.clone(), data.clone(), programs, Limits::default());
     let service = Service::new(store, machines, data, folder.path().join("images"), "http://here".to_owned());

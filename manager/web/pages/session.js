@@ -6,6 +6,7 @@
 //     session.rfb, session.link    noVNC and its websocket, or null
 //     session.socket("/audio")     the address of a websocket beside the screen's
 //     session.focus()              the desktop gets the keyboard
+//     session.keys                 what gets it instead of the screen, or null
 //
 // Events: `state`, `connect` when there is a screen, `picture` when it has its first pixels, `disconnect`.
 
@@ -17,6 +18,7 @@ class Session extends EventTarget {
   state = "connecting";
   rfb = null;
   link = null;
+  keys = null;
 
   socket(rest = "") {
     const secure = location.protocol === "https:" ? "wss:" : "ws:";
@@ -28,7 +30,7 @@ class Session extends EventTarget {
   }
 
   focus() {
-    this.rfb?.focus({ preventScroll: true });
+    (this.keys ?? this.rfb)?.focus({ preventScroll: true });
   }
 
   tell(event) {

@@ -14,6 +14,8 @@ const USUAL = {
   /** The desktop is heard, and how loud, in percent. */
   sound: true,
   volume: 100,
+  /** Of the desktop's keyboard: `auto` for this device's, or a name of xkb's. */
+  layout: "auto",
   /** The statistics are shown. */
   statistics: false,
 };

@@ -205,6 +205,33 @@ export default {
   "{count} a second": "每秒 {count} 帧",
   "nothing": "无",
 
+  // clipboard
+  "Clipboard": "剪贴板",
+  "Text in the clipboard": "剪贴板中的文本",
+  "Picture in the clipboard": "剪贴板中的图片",
+  "To the desktop": "发送到桌面",
+  "Copy to this device": "复制到本设备",
+  "Send this device's clipboard": "发送本设备的剪贴板",
+  "The desktop has it: paste it there.": "已发送，请在桌面中粘贴。",
+  "It is in this device's clipboard.": "已复制到本设备的剪贴板。",
+  "The browser does not allow it.": "浏览器不允许此操作。",
+  "It is too large: text may have 1 MiB, a picture 8 MiB.": "内容过大：文本最多 1 MiB，图片最多 8 MiB。",
+  "What is copied in the desktop stays there.": "桌面中复制的内容不会传出。",
+  "Nothing can be pasted into the desktop.": "不能向桌面粘贴内容。",
+  "The clipboard is switched off.": "剪贴板已关闭。",
+  "The desktop's helper is not there, so the clipboard stays on each side.": "桌面中的助手没有运行，剪贴板无法互通。",
+
+  // typing and the pointer
+  "Typing": "输入",
+  "What is typed goes to the desktop": "输入的文字会发送到桌面",
+  "Use this device's input method": "使用本设备的输入法",
+  "For Chinese and other input methods, dead keys, and a phone's keyboard. Text goes to the desktop as you choose it.": "适用于中文等输入法、死键和手机键盘。选定的文字会直接发送到桌面。",
+  "Keyboard layout": "键盘布局",
+  "As on this device": "与本设备相同",
+  "The desktop's keyboard is now “{name}”.": "桌面的键盘布局现在是“{name}”。",
+  "Lock the pointer": "锁定鼠标",
+  "Lock the pointer, for games; Escape lets it go": "锁定鼠标（适合游戏）；按 Esc 释放",
+
   // what the service says
   "The service cannot be reached.": "无法连接到服务。",
   "The service answers {status}.": "服务返回 {status}。",

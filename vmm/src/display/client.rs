@@ -61,6 +61,8 @@ pub struct Client {
     leds: Option<u8>,
     keys: BTreeSet<u16>,
     buttons: u8,
+    /// Of the wheel's two axes, what makes no whole click yet.
+    rest: (i32, i32),
 }
 
 impl Client {
@@ -78,6 +80,7 @@ impl Client {
             leds: None,
             keys: BTreeSet::new(),
             buttons: 0,
+            rest: (0, 0),
         }
     }
 
@@ -204,12 +207,18 @@ impl Client {
                 group.extend(self.press(buttons));
                 display.tablet.push(&group);
             }
-            Request::Wheel { horizontal, vertical } => {
-                let mut group = Vec::new();
-                group.extend(input::wheel(input::REL_HWHEEL, horizontal));
-                group.extend(input::wheel(input::REL_WHEEL, vertical));
+            Request::Move { x, y, buttons } => {
+                let steps =
+                    [InputEvent::relative(input::REL_X, x.into()), InputEvent::relative(input::REL_Y, y.into())];
+                let mut group: Vec<_> =
+                    steps.into_iter().zip([x, y]).filter(|(_, by)| *by != 0).map(|(step, _)| step).collect();
+                group.extend(self.press(buttons));
                 display.tablet.push(&group);
             }
+            Request::Wheel { horizontal, vertical } => {
+                self.turn(i32::from(horizontal) * input::CLICK, i32::from(vertical) * input::CLICK, display);
+            }
+            Request::Scroll { horizontal, vertical } => self.turn(horizontal.into(), vertical.into(), display),
             Request::Resize { width, height } => display.resize(width, height),
             Request::Listen { on: true } if self.listens.is_none() => self.listens = Some(display.sound.enter()),
             Request::Listen { on: true } => {}
@@ -217,6 +226,12 @@ impl Client {
             Request::Microphone { samples } => display.sound.hear(&samples),
         }
         Ok(())
+    }
+
+    fn turn(&mut self, horizontal: i32, vertical: i32, display: &Display) {
+        let mut group: Vec<_> = input::wheel(input::REL_HWHEEL, horizontal, &mut self.rest.0).collect();
+        group.extend(input::wheel(input::REL_WHEEL, vertical, &mut self.rest.1));
+        display.tablet.push(&group);
     }
 
     /// The events that lead from the buttons held to `buttons`.

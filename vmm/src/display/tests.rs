@@ -196,9 +196,30 @@ fn wheel_clicks_come_in_both_resolutions() {
     drop(client);
     stage.until(|display| display.clients() == 0);
     let events = drain(&tablet);
-    assert_eq!(events[..2], input::wheel(input::REL_WHEEL, -2).collect::<Vec<_>>());
+    assert_eq!(events[..2], input::wheel(input::REL_WHEEL, -240, &mut 0).collect::<Vec<_>>());
     assert_eq!(events[2], InputEvent::SYN);
     assert_eq!(events.len(), 6, "no wheel clicks make no event: {events:?}");
+}
+
+#[test]
+fn parts_of_a_click_add_up_and_steps_move_the_pointer_with_its_buttons() {
+    let stage = Stage::new(640, 480);
+    let tablet = stage.display.tablet();
+    tablet.open();
+    let client = stage.greeted_client();
+    for vertical in [50, 50, 50, -31] {
+        client.ask(&Request::Scroll { horizontal: 0, vertical });
+    }
+    client.ask(&Request::Move { x: -3, y: 0, buttons: 1 });
+    client.ask(&Request::Move { x: 0, y: 0, buttons: 1 });
+    drop(client);
+    stage.until(|display| display.clients() == 0);
+    let events: Vec<_> = drain(&tablet).into_iter().filter(|event| *event != InputEvent::SYN).collect();
+    let fine = |part| input::wheel(input::REL_WHEEL, part, &mut 0).last().unwrap();
+    let click = InputEvent::relative(input::REL_WHEEL, 1);
+    let step = InputEvent::relative(input::REL_X, -3);
+    let (press, release) = (InputEvent::key(input::BTN_LEFT, true), InputEvent::key(input::BTN_LEFT, false));
+    assert_eq!(events, [fine(50), fine(50), click, fine(50), fine(-31), step, press, release]);
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn watch(mut client: Client, counts: &Counts, mut look: Option<Look>, start: Ins
                 debug_assert_eq!(client.screen.width, WIDTH);
             }
             Ok(Said::EndOfContinuousUpdates) => client.continuous(true),
-            Ok(Said::Fence { .. }) => {}
+            Ok(Said::Fence { .. } | Said::Cut { .. }) => {}
             Err(_) => return,
         }
         counts.last.store(start.elapsed().as_millis() as u64, Relaxed);

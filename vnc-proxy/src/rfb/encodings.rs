@@ -38,6 +38,8 @@ pub const CONTINUOUS_UPDATES: i32 = -313;
 pub const CURSOR_WITH_ALPHA: i32 = -314;
 /// More than eight mouse buttons.
 pub const EXTENDED_MOUSE_BUTTONS: i32 = -316;
+/// Clipboard text in UTF-8, announced before it is sent.
+pub const EXTENDED_CLIPBOARD: i32 = 0xc0a1_e5ce_u32.cast_signed();
 /// Pointer's picture, straight alpha ("WMVd").
 pub const VMWARE_CURSOR: i32 = 0x574d_5664;
 
@@ -93,6 +95,8 @@ pub struct Abilities {
     pub qemu_leds: bool,
     /// [`EXTENDED_MOUSE_BUTTONS`].
     pub mouse_buttons: bool,
+    /// [`EXTENDED_CLIPBOARD`].
+    pub extended_clipboard: bool,
     /// [`FENCE`].
     pub fence: bool,
     /// [`CONTINUOUS_UPDATES`].
@@ -137,6 +141,7 @@ impl Abilities {
             qemu_keys: has(QEMU_KEYS),
             qemu_leds: has(QEMU_LEDS),
             mouse_buttons: has(EXTENDED_MOUSE_BUTTONS),
+            extended_clipboard: has(EXTENDED_CLIPBOARD),
             fence: has(FENCE),
             continuous: has(CONTINUOUS_UPDATES),
         }

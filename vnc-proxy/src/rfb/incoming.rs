@@ -7,7 +7,7 @@ use super::pixel::{self, PixelFormat};
 /// Most encodings in a list; known viewers send about forty.
 pub const MAX_ENCODINGS: usize = 1024;
 
-/// Most bytes of clipboard text that are skipped.
+/// Most bytes in a clipboard message. What is too long to be kept is skipped.
 pub const MAX_CUT_TEXT: u32 = 64 << 20;
 
 /// Most bytes in a fence.
@@ -55,10 +55,12 @@ pub enum Message {
         /// Buttons that are down: left, middle, right, wheel up, down, left, right, back, forward from bit 0 on.
         buttons: u16,
     },
-    /// Clipboard text of this many bytes follows the message, to be skipped.
+    /// Clipboard content of this many bytes follows the message, as [`super::clipboard::parse`] reads it.
     CutText {
         /// Bytes.
         length: u32,
+        /// It is of the extended clipboard.
+        extended: bool,
     },
     /// Updates need no requests from now on, or need them again.
     ContinuousUpdates {
@@ -167,12 +169,13 @@ impl<'a> Input<'a> {
             }
             6 => {
                 self.take(3)?;
-                // The extended clipboard, should a viewer use it unasked, writes its length negative.
-                let length = (self.u32()? as i32).unsigned_abs();
+                // The extended clipboard writes its length negative.
+                let signed = self.u32()?.cast_signed();
+                let (length, extended) = (signed.unsigned_abs(), signed < 0);
                 if length > MAX_CUT_TEXT {
                     return Err(Error::CutText(length).into());
                 }
-                Message::CutText { length }
+                Message::CutText { length, extended }
             }
             150 => Message::ContinuousUpdates { enable: self.u8()? != 0, area: self.rect()? },
             248 => {
@@ -250,8 +253,8 @@ mod tests {
         assert_eq!(one(&[5, 1, 0, 9, 0, 8]), Message::Pointer { x: 9, y: 8, buttons: 1 });
         assert_eq!(parse(&[5, 0x80, 0, 9, 0, 8], false), Ok(Some((Message::Pointer { x: 9, y: 8, buttons: 0x80 }, 6))));
         assert_eq!(one(&[2, 0, 0, 2, 0, 0, 0, 7, 255, 255, 255, 17]), Message::SetEncodings(vec![7, -239]));
-        assert_eq!(one(&[6, 0, 0, 0, 0, 0, 1, 0]), Message::CutText { length: 256 });
-        assert_eq!(one(&[6, 0, 0, 0, 255, 255, 255, 252]), Message::CutText { length: 4 });
+        assert_eq!(one(&[6, 0, 0, 0, 0, 0, 1, 0]), Message::CutText { length: 256, extended: false });
+        assert_eq!(one(&[6, 0, 0, 0, 255, 255, 255, 252]), Message::CutText { length: 4, extended: true });
         assert_eq!(
             one(&[248, 0, 0, 0, 0x80, 0, 0, 1, 2, 7, 8]),
             Message::Fence { flags: 0x8000_0001, payload: vec![7, 8] }

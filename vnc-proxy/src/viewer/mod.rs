@@ -3,10 +3,12 @@
 //! Two loops share a [`session::Session`]: one reads messages into it, one sends what it calls for. The reader
 //! never waits for the writer, so a viewer that takes nothing can still be heard.
 
+pub mod cutting;
 mod pace;
 pub mod session;
 mod writer;
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,11 +16,13 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::info;
 use yunju_protocol::display::Request;
+use yunju_protocol::seat::Kind;
 
 use self::session::Session;
 use self::writer::Writer;
+use crate::io::{Clip, Seat};
 use crate::rfb::handshake::{GREETING, SECURITY_NONE, Version, server_init};
-use crate::rfb::incoming::{self, Message, parse};
+use crate::rfb::incoming::{self, parse};
 use crate::screen::{Screen, Watch};
 use crate::transport::{self, Sink, Source};
 
@@ -34,6 +38,8 @@ pub struct Desk {
     pub machine: mpsc::Sender<Request>,
     /// The desktop's name.
     pub name: Arc<str>,
+    /// What goes beside: the clipboard.
+    pub seat: Arc<Seat>,
 }
 
 /// Why a viewer was given up.
@@ -74,6 +80,7 @@ pub async fn serve(mut source: Source, mut sink: Sink, desk: &Desk) {
     let error = tokio::select! {
         Err(error) = read(&mut source, &mut received, &session, &watch.watch, desk) => error,
         Err(error) = writer.run(size) => error,
+        Err(error) = follow_clipboard(&session, &watch.watch, &desk.seat) => error,
     };
     drop(watch);
     info!("a viewer has gone: {error}");
@@ -148,20 +155,18 @@ async fn read(
     session: &Mutex<Session>,
     watch: &Watch,
     desk: &Desk,
-) -> Result<std::convert::Infallible, Error> {
-    let mut skip = 0;
+) -> Result<Infallible, Error> {
     loop {
         let mut used = 0;
         loop {
-            let skipped = skip.min(received.len() - used);
-            skip -= skipped;
-            used += skipped;
+            let (cut, text) = lock(session).cutting().take(&received[used..]);
+            used += cut;
+            if let Some(text) = text {
+                desk.seat.paste(Kind::Text, text.as_bytes());
+            }
             let mouse_buttons = lock(session).abilities().mouse_buttons;
             let Some((message, length)) = parse(&received[used..], mouse_buttons)? else { break };
             used += length;
-            if let Message::CutText { length } = message {
-                skip = length as usize;
-            }
             let requests = lock(session).on_message(message, desk.screen.leds(), Instant::now())?;
             for (request, must) in requests {
                 if must {
@@ -177,5 +182,22 @@ async fn read(
             watch.ring();
         }
         source.read(received).await?;
+    }
+}
+
+/// Tells the viewer what is copied in the guest from now on, for ever.
+async fn follow_clipboard(session: &Mutex<Session>, watch: &Watch, seat: &Seat) -> Result<Infallible, Error> {
+    let mut news = seat.news();
+    let number = |clip: &Option<Arc<Clip>>| clip.as_ref().map(|clip| clip.number);
+    let mut told = number(&seat.copied());
+    loop {
+        // The sender is there for as long as the seat is.
+        drop(news.changed().await);
+        let clip = seat.copied();
+        if let Some(clip) = clip.as_ref().filter(|clip| Some(clip.number) != told) {
+            lock(session).cutting().on_copied(clip);
+            watch.ring();
+        }
+        told = number(&clip);
     }
 }

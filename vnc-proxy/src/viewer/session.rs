@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use yunju_protocol::display::{Rect, Request};
 
+use super::cutting::Cutting;
 use super::pace::Pace;
 use crate::encode::Limits;
 use crate::input::{Keyboard, Pointer, scancodes};
@@ -63,6 +64,7 @@ pub struct Session {
     wish: Option<Wish>,
     keyboard: Keyboard,
     pointer: Pointer,
+    cutting: Cutting,
 }
 
 /// A viewer's wish for a size.
@@ -115,6 +117,7 @@ impl Session {
             wish: None,
             keyboard: Keyboard::default(),
             pointer: Pointer::default(),
+            cutting: Cutting::default(),
         }
     }
 
@@ -168,7 +171,7 @@ impl Session {
                 let moved = self.pointer.moved(x, y, self.size, buttons);
                 return self.checked(held_fence, moved.into_iter().map(|request| (request, must)).collect());
             }
-            Message::CutText { .. } => {}
+            Message::CutText { length, extended } => self.cutting.begin(extended, length as usize),
         }
         self.checked(held_fence, requests.into_iter().map(|request| (request, true)).collect())
     }
@@ -186,6 +189,7 @@ impl Session {
 
     fn set_abilities(&mut self, abilities: Abilities) {
         self.abilities = abilities;
+        self.cutting.set_extended(abilities.extended_clipboard);
         if abilities.fence && abilities.continuous && !self.offered_continuous {
             self.offered_continuous = true;
             outgoing::end_of_continuous_updates(&mut self.replies);
@@ -228,10 +232,18 @@ impl Session {
         Some(Request::Resize { width, height })
     }
 
+    /// The viewer's clipboard.
+    pub fn cutting(&mut self) -> &mut Cutting {
+        &mut self.cutting
+    }
+
     /// Decides what to send next.
     pub fn next(&mut self, offer: Offer<impl Fn(Rect) -> bool>, now: Instant) -> Result<Step, Error> {
         if !self.replies.is_empty() {
             return Ok(Step::Replies(std::mem::take(&mut self.replies)));
+        }
+        if let Some(message) = self.cutting.next_message() {
+            return Ok(Step::Replies(message));
         }
         let silent_at = self.pace.oldest().map(|begun| begun + STALLED);
         if silent_at.is_some_and(|at| at <= now) {

@@ -24,6 +24,7 @@ pub enum Said {
     Update(Decoded),
     EndOfContinuousUpdates,
     Fence { flags: u32, payload: Vec<u8> },
+    Cut { extended: bool, content: Vec<u8> },
 }
 
 /// A viewer that has shaken hands.
@@ -127,6 +128,12 @@ impl Client {
     pub fn next(&mut self) -> io::Result<Said> {
         match take(&mut self.stream, 1)?[0] {
             0 => Ok(Said::Update(self.screen.update(&mut self.stream)?)),
+            3 => {
+                take(&mut self.stream, 3)?;
+                let length = u32(&mut self.stream)?.cast_signed();
+                let content = take(&mut self.stream, length.unsigned_abs() as usize)?;
+                Ok(Said::Cut { extended: length < 0, content })
+            }
             150 => Ok(Said::EndOfContinuousUpdates),
             248 => {
                 take(&mut self.stream, 3)?;
@@ -143,6 +150,16 @@ impl Client {
                 Ok(Said::Fence { flags, payload })
             }
             other => panic!("unknown message {other}"),
+        }
+    }
+
+    /// Waits for a clipboard message.
+    #[allow(dead_code, reason = "not each user of this module does")]
+    pub fn cut(&mut self) -> (bool, Vec<u8>) {
+        loop {
+            if let Said::Cut { extended, content } = self.next().expect("the server goes on") {
+                return (extended, content);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use yunju_vnc_proxy::io::Policy;
 use yunju_vnc_proxy::{Config, Endpoint, Server};
 
 use super::client::Client;
@@ -20,6 +21,11 @@ pub struct Lab {
 
 impl Lab {
     pub fn without_machine() -> Self {
+        Self::with_policy(Policy::default())
+    }
+
+    /// Without a machine, where what is copied goes only so.
+    pub fn with_policy(clipboard: Policy) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| vec![Endpoint::Unix(folder.path().join(name))];
         let runtime =
@@ -29,6 +35,8 @@ impl Lab {
             websocket: at("websocket"),
             rfb: at("rfb"),
             name: "the desktop 桌面".into(),
+            agent: Some(Endpoint::Unix(folder.path().join("agent"))),
+            clipboard,
         };
         let server = runtime.block_on(async { Server::bind(config) }).expect("free paths");
         runtime.spawn(server.run());

@@ -6,7 +6,7 @@ use yunju_protocol::display::POINTER_MAX;
 
 use super::{
     ABS_X, ABS_Y, BTN_EXTRA, BTN_LEFT, BTN_MIDDLE, BTN_RIGHT, BTN_SIDE, EV_ABS, EV_KEY, EV_LED, EV_REL, EV_REP, KEYS,
-    LEDS, REL_HWHEEL, REL_HWHEEL_HI_RES, REL_WHEEL, REL_WHEEL_HI_RES,
+    LEDS, REL_HWHEEL, REL_HWHEEL_HI_RES, REL_WHEEL, REL_WHEEL_HI_RES, REL_X, REL_Y,
 };
 use crate::devices::virtio::{ConfigSpace, read_config};
 
@@ -54,7 +54,7 @@ impl Config {
     }
 
     /// A tablet's. It has no properties: a device with absolute axes and a mouse's buttons is an absolute
-    /// pointer to udev and libinput.
+    /// pointer to udev and libinput, which also take its steps, for programs that lock the pointer.
     pub fn tablet() -> Arc<Mutex<Self>> {
         Self::new(Identity {
             name: "Yunju Tablet",
@@ -62,7 +62,7 @@ impl Config {
             product: 2,
             codes: vec![
                 (EV_KEY, vec![BTN_LEFT, BTN_RIGHT, BTN_MIDDLE, BTN_SIDE, BTN_EXTRA]),
-                (EV_REL, vec![REL_HWHEEL, REL_WHEEL, REL_WHEEL_HI_RES, REL_HWHEEL_HI_RES]),
+                (EV_REL, vec![REL_X, REL_Y, REL_HWHEEL, REL_WHEEL, REL_WHEEL_HI_RES, REL_HWHEEL_HI_RES]),
                 (EV_ABS, vec![ABS_X, ABS_Y]),
             ],
         })

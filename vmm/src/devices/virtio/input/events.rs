@@ -13,7 +13,7 @@ use super::{EV_ABS, EV_KEY, InputEvent, REL_HWHEEL, REL_HWHEEL_HI_RES, REL_WHEEL
 pub const LIMIT: usize = 1024;
 
 /// Units of a high-resolution wheel in one click (`REL_WHEEL_HI_RES`).
-const CLICK: i32 = 120;
+pub const CLICK: i32 = 120;
 
 /// Events of one device that wait for the guest to take them.
 pub struct Events {
@@ -128,10 +128,13 @@ impl Events {
     }
 }
 
-/// The events of `clicks` of a wheel, in both resolutions that guests understand.
-pub fn wheel(axis: u16, clicks: i8) -> impl Iterator<Item = InputEvent> {
+/// The events of a wheel that turns by `part` of a click in units of [`CLICK`], in both resolutions that guests
+/// understand. `rest` is what makes no whole click yet.
+pub fn wheel(axis: u16, part: i32, rest: &mut i32) -> impl Iterator<Item = InputEvent> + use<> {
     let fine = if axis == REL_HWHEEL { REL_HWHEEL_HI_RES } else { REL_WHEEL_HI_RES };
-    let clicks = i32::from(clicks);
-    let events = [InputEvent::relative(axis, clicks), InputEvent::relative(fine, clicks * CLICK)];
-    events.into_iter().filter(move |_| clicks != 0)
+    *rest += part;
+    let clicks = *rest / CLICK;
+    *rest %= CLICK;
+    let events = [InputEvent::relative(axis, clicks), InputEvent::relative(fine, part)];
+    events.into_iter().filter(|event| event.value != 0)
 }

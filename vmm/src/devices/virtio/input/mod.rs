@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use vm_memory::ByteValued;
 
 use self::config::Config;
-pub use self::events::{Events, wheel};
+pub use self::events::{CLICK, Events, wheel};
 use super::{ConfigSpace, Device, DeviceState, Fault, Io, Kind, StateError};
 use crate::display::Display;
 use crate::event::borrow;
@@ -51,6 +51,11 @@ pub const BTN_EXTRA: u16 = 0x114;
 pub const ABS_X: u16 = 0x00;
 /// Where the pointer is, from the top.
 pub const ABS_Y: u16 = 0x01;
+
+/// Steps of the pointer to the right.
+pub const REL_X: u16 = 0x00;
+/// Steps of the pointer down.
+pub const REL_Y: u16 = 0x01;
 
 /// Clicks of the wheel to the right.
 pub const REL_HWHEEL: u16 = 0x06;
@@ -85,7 +90,8 @@ impl InputEvent {
         Self { kind: EV_ABS, code: axis, value: value as u32 }
     }
 
-    const fn relative(axis: u16, value: i32) -> Self {
+    /// A change on an axis.
+    pub const fn relative(axis: u16, value: i32) -> Self {
         Self { kind: EV_REL, code: axis, value: value.cast_unsigned() }
     }
 

@@ -75,7 +75,7 @@ fn the_tablet_says_what_it_is() {
     assert_eq!(ask(&device, 0x01, 0), b"Yunju Tablet");
     assert_eq!(ask(&device, 0x03, 0), [6, 0, 0x59, 0x4a, 2, 0, 1, 0]);
     assert_eq!(set_bits(&ask(&device, 0x11, 0x01)), (0x110..=0x114).collect::<Vec<_>>());
-    assert_eq!(set_bits(&ask(&device, 0x11, 0x02)), [6, 8, 11, 12]);
+    assert_eq!(set_bits(&ask(&device, 0x11, 0x02)), [0, 1, 6, 8, 11, 12]);
     assert_eq!(set_bits(&ask(&device, 0x11, 0x03)), [0, 1]);
     let mut info = vec![0; 20];
     info[4..8].copy_from_slice(&32767_u32.to_le_bytes());

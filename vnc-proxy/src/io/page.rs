@@ -1,0 +1,113 @@
+//! A browser's page beside its screen: what RFB has no words for.
+
+use std::convert::Infallible;
+
+use tracing::info;
+use yunju_protocol::display::Request;
+use yunju_protocol::seat::{FromPage, ToPage, frame, parse};
+
+use super::{Seat, View};
+use crate::transport::{self, Sink, Source};
+use crate::viewer::Desk;
+
+/// Why a page was given up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its stream ended.
+    #[error(transparent)]
+    Transport(#[from] transport::Error),
+    /// It says what no page says.
+    #[error(transparent)]
+    Frame(#[from] yunju_protocol::seat::Error),
+}
+
+/// Serves a page until it goes or must be given up.
+pub async fn serve(mut source: Source, mut sink: Sink, desk: &Desk) {
+    let Ok(_place) = desk.seat.pages.try_acquire() else {
+        return sink.close("as many pages are there as can be").await;
+    };
+    let mut buttons = 0;
+    let error = tokio::select! {
+        Err(error) = read(&mut source, desk, &mut buttons) => error,
+        Err(error) = write(&mut sink, &desk.seat) => error,
+    };
+    if buttons != 0 {
+        drop(desk.machine.try_send(Request::Move { x: 0, y: 0, buttons: 0 }));
+    }
+    info!("a page's side channel has ended: {error}");
+    sink.close(&error.to_string()).await;
+}
+
+async fn read(source: &mut Source, desk: &Desk, buttons: &mut u8) -> Result<Infallible, Error> {
+    let mut received = Vec::new();
+    loop {
+        while let Some((head, body)) = parse::<FromPage>(&received)? {
+            let end = body.end;
+            obey(head, &received[body], desk, buttons).await;
+            received.drain(..end);
+        }
+        // What a large clip took is given back.
+        received.shrink_to(64 << 10);
+        source.read(&mut received).await?;
+    }
+}
+
+async fn obey(head: FromPage, body: &[u8], desk: &Desk, buttons: &mut u8) {
+    match head {
+        FromPage::Clip { kind, .. } => desk.seat.paste(kind, body),
+        FromPage::Type { .. } => desk.seat.type_text(body),
+        FromPage::Layout(layout) => desk.seat.set_layout(layout),
+        FromPage::Move { x, y, buttons: held } => {
+            let request = Request::Move { x, y, buttons: held };
+            if std::mem::replace(buttons, held) == held {
+                // A machine that does not keep up misses some of the way.
+                drop(desk.machine.try_send(request));
+            } else {
+                // The surface's end of the channel is there for as long as the server is.
+                drop(desk.machine.send(request).await);
+            }
+        }
+        FromPage::Scroll { x, y } => drop(desk.machine.try_send(Request::Scroll { horizontal: x, vertical: y })),
+    }
+}
+
+/// Tells what is different from what was told last. A page that is slow skips what it missed.
+async fn write(sink: &mut Sink, seat: &Seat) -> Result<Infallible, Error> {
+    let mut news = seat.news();
+    let mut told: Option<View> = None;
+    loop {
+        news.mark_unchanged();
+        let now = seat.view();
+        for bytes in differences(told.as_ref(), &now, seat) {
+            sink.send(&bytes).await?;
+        }
+        told = Some(now);
+        // The sender is there for as long as the seat is.
+        drop(news.changed().await);
+    }
+}
+
+fn differences(told: Option<&View>, now: &View, seat: &Seat) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    let able = |view: &View| (view.agent, view.clipboard, view.text);
+    if told.map(able) != Some(able(now)) {
+        let policy = seat.policy();
+        let (to_guest, from_guest) = (now.clipboard && policy.to_guest, now.clipboard && policy.from_guest);
+        frames.push(frame(&ToPage::Able { agent: now.agent, to_guest, from_guest, text: now.text }, b""));
+    }
+    let number = |view: &View| view.copied.as_ref().map(|clip| clip.number);
+    if let Some(clip) = now.copied.as_ref().filter(|_| told.map(number) != Some(number(now))) {
+        // What fits has fewer than 2^32 bytes.
+        let head = ToPage::Clip { kind: clip.kind, length: clip.bytes.len() as u32, old: told.is_none() };
+        frames.push(frame(&head, &clip.bytes));
+    }
+    if told.is_some_and(|told| told.taken != now.taken) {
+        frames.push(frame(&ToPage::Taken, b""));
+    }
+    if let Some(layout) =
+        now.layout.as_ref().filter(|layout| told.and_then(|told| told.layout.as_ref()) != Some(*layout))
+    {
+        frames.push(frame(&ToPage::Layout(layout.clone()), b""));
+    }
+    frames
+}
