@@ -1,6 +1,7 @@
 // The portal as a person uses it: logging in, making a desktop, starting, stopping and deleting it.
 
 import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
 import { test } from 'node:test';
 import { Person, launch, until } from '../lib/browser.mjs';
 import { Service } from '../lib/service.mjs';
@@ -26,6 +27,61 @@ test('a wrong password is refused in words, and a one-time password works once',
   await person.part('desktops-empty').waitFor();
   await person.keep('no-desktops');
   assert.deepEqual(person.errors, []);
+});
+
+/** What an authenticator with this key shows (RFC 6238: SHA-1, 30 s, 6 digits). */
+function code(key) {
+  const bits = [...key].map((letter) => 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(letter).toString(2).padStart(5, '0')).join('');
+  const secret = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));
+  const step = Buffer.alloc(8);
+  step.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000)));
+  const digest = createHmac('sha1', secret).update(step).digest();
+  return String((digest.readUInt32BE(digest.at(-1) & 15) & 0x7fffffff) % 1_000_000).padStart(6, '0');
+}
+
+test('an invited person chooses a password by the link, once, and shows a second factor when there is one', async (t) => {
+  const service = await Service.start(t, ['--stop-machines']);
+  const { url } = JSON.parse(await service.yunju('user', 'invite', 'ann', '-o', 'json'));
+  const person = await Person.arrive(await launch(t), url);
+  const choose = async () => {
+    await person.part('password-new').fill(PASSWORD);
+    await person.part('password-again').fill(PASSWORD);
+    await person.part('password-submit').click();
+  };
+  await person.keep('invited');
+  await choose();
+  await person.part('login-form').waitFor();
+  assert.equal(person.page.url(), `${service.url}/login`);
+  await person.logIn('ann', PASSWORD);
+  await person.part('desktops-empty').waitFor();
+
+  const key = await person.page.evaluate(async (password) => {
+    const headers = { 'content-type': 'application/json' };
+    const answer = await fetch('/v1/session/factor', { method: 'POST', headers, body: JSON.stringify({ password }) });
+    return (await answer.json()).key;
+  }, PASSWORD);
+  const codes = await person.page.evaluate(async (code) => {
+    const headers = { 'content-type': 'application/json' };
+    const answer = await fetch('/v1/session/factor/confirm', { method: 'POST', headers, body: JSON.stringify({ code }) });
+    return (await answer.json()).codes;
+  }, code(key));
+  await person.part('logout').click();
+  await person.part('login-form').waitFor();
+  await person.logIn('ann', PASSWORD);
+  await person.part('login-code').fill('000000');
+  await person.part('login-submit').click();
+  await until('a refusal', async () => (await person.part('login-error').innerText()) !== '');
+  await person.keep('second-factor');
+  await person.part('login-code').fill(codes[0]);
+  await person.part('login-submit').click();
+  await person.part('desktops-empty').waitFor();
+
+  await person.part('logout').click();
+  await person.part('login-form').waitFor();
+  await person.page.goto('about:blank');
+  await person.page.goto(url);
+  await choose();
+  await until('a refusal', async () => (await person.part('password-error').innerText()) !== '');
 });
 
 test('a person makes a desktop, which starts, sees it in the list, stops and deletes it', async (t) => {
