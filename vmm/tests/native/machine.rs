@@ -175,6 +175,8 @@ impl Plan {
 
     pub fn start(mut self) -> Machine {
         self.command.args(["--memory", self.memory]);
+        // SAFETY: system calls only, which the child may make.
+        unsafe { self.command.pre_exec(heed_signals) };
         let piped = self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().expect("yunju-vmm starts");
         let input = child.stdin.take();
@@ -457,6 +459,15 @@ impl Drop for Machine {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A shell's background jobs are started with a terminal's signals ignored, and hand that down.
+fn heed_signals() -> std::io::Result<()> {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: the default action takes no handler of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    Ok(())
 }
 
 /// Connects as soon as somebody listens.
