@@ -24,15 +24,19 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         let (mut hear, mut say) = tokio::io::split(theirs);
         let (machine, mut requests) = mpsc::channel(16);
         let sound = Sound::default();
+        // Bytes right behind the opening are refused with it: they come later.
+        let opened = tokio::sync::Notify::new();
         let listener = async {
             // The proxy may hang up in the middle.
             let _ = say.write_all(OPENING).await;
+            opened.notified().await;
             let _ = say.write_all(rest).await;
             let _ = say.shutdown().await;
             let _ = hear.read_to_end(&mut Vec::new()).await;
         };
         let proxy = async {
             let (purpose, stream) = transport::websocket(ours).await.unwrap();
+            opened.notify_one();
             assert_eq!(purpose, Purpose::Sound);
             session::serve(stream, &sound, &machine).await;
         };

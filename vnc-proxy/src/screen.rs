@@ -212,6 +212,10 @@ fn absorb(
     damage: Rect,
     read_row: &mut impl FnMut(u32, u32, &mut [u32]) -> bool,
 ) -> Vec<(usize, Rect)> {
+    // One without pixels may lie outside of the picture.
+    if damage.is_empty() {
+        return Vec::new();
+    }
     let columns = picture.width().div_ceil(SIDE);
     let mut parts = Vec::new();
     let mut fresh = vec![0; damage.width as usize];
@@ -291,6 +295,16 @@ mod tests {
             7
         });
         assert_eq!(screen.picture().span(9, 20, 7), [0, 7, 7, 7, 7, 7, 0]);
+    }
+
+    #[test]
+    fn damage_beyond_the_picture_is_none() {
+        let screen = Screen::default();
+        screen.show((2, 2), Rect::default(), |_, _, _| true);
+        for damage in [Rect { x: 64, y: 0, width: 9, height: 2 }, Rect { x: 1, y: 0, width: 0, height: 2 }] {
+            screen.show((2, 2), damage, |_, _, _| true);
+        }
+        assert_eq!(screen.picture().span(0, 0, 2), [0, 0]);
     }
 
     #[test]

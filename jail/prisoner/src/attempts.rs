@@ -238,12 +238,14 @@ fn fork_bomb(_: &World) -> io::Result<()> {
         match unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } {
             -1 => return Err(io::Error::last_os_error()),
             0 => {
-                // SAFETY: numbers. The child dies with its parent, should there be no namespace to die with.
-                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-                loop {
-                    let pause = libc::timespec { tv_sec: 60, tv_nsec: 0 };
-                    // SAFETY: the time is valid for the call.
-                    unsafe { libc::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, &pause, null_mut()) };
+                // The child dies with its parent, should there be no namespace to die with; and by itself, should the parent
+                // have died before it was asked to.
+                let pause = libc::timespec { tv_sec: 5, tv_nsec: 0 };
+                // SAFETY: numbers, and a time that is valid for the call; nothing is left to be run after the last one.
+                unsafe {
+                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                    libc::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, &pause, null_mut());
+                    libc::_exit(0)
                 }
             }
             _ => {}
