@@ -105,7 +105,9 @@ test('a fork goes on from the same moment, and what is undone can be undone', as
       });
       await card.getByTestId('desktop-undo').click();
     }
+    const done = person.page.waitForResponse((response) => response.request().method() === 'POST' && /\/(restore|undo)$/.test(new URL(response.url()).pathname));
     await person.part('confirm-ok').click();
+    await done;
     await person.part('snapshots-dialog').waitFor({ state: 'hidden' });
     await until('it runs', async () => (await card.getAttribute('data-state')) === 'running', 30_000);
     await look(person, 'card');
