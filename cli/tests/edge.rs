@@ -88,16 +88,19 @@ fn streams_beside_the_screen_are_asked_for_by_path_and_end_with_the_right_to_the
     assert_eq!(service.stream("/desktops/alice/ws/audio", &cookie, &own).0, 409);
 }
 
+/// A stream of the desktop `alice` that has begun.
+fn open(service: &Service, cookie: &str) -> TcpStream {
+    let (status, _, mut stream) = service.websocket("alice", cookie, &service.own_origin());
+    assert_eq!(status, 101);
+    greeting(&mut stream);
+    stream
+}
+
 #[test]
 fn streams_end_when_the_right_to_them_does() {
     let (service, cookie) = running();
     let own = service.own_origin();
-    let open = |cookie: &str| {
-        let (status, _, mut stream) = service.websocket("alice", cookie, &own);
-        assert_eq!(status, 101);
-        greeting(&mut stream);
-        stream
-    };
+    let open = |cookie: &str| open(&service, cookie);
     let admin = service.log_in("root", &["--admin"]);
     let (mut first, mut second, mut third) = (open(&cookie), open(&admin), open(&admin));
 
@@ -122,12 +125,7 @@ fn streams_end_when_the_right_to_them_does() {
 fn ending_a_session_or_a_user_ends_what_is_open_by_it_and_nothing_else() {
     let (service, cookie) = running();
     let own = service.own_origin();
-    let open = |cookie: &str| {
-        let (status, _, mut stream) = service.websocket("alice", cookie, &own);
-        assert_eq!(status, 101);
-        greeting(&mut stream);
-        stream
-    };
+    let open = |cookie: &str| open(&service, cookie);
     let login = || {
         let body = serde_json::json!({"name": "alice", "password": "alice has chosen"}).to_string();
         let (_, head, _) = service.http("POST", "/v1/session", "", &own, &body);
