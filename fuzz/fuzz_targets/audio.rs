@@ -35,10 +35,10 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             let _ = hear.read_to_end(&mut Vec::new()).await;
         };
         let proxy = async {
-            let (purpose, stream) = transport::websocket(ours).await.unwrap();
+            let (purpose, viewer, stream) = transport::websocket(ours).await.unwrap();
             opened.notify_one();
             assert_eq!(purpose, Purpose::Sound);
-            session::serve(stream, &sound, &machine).await;
+            session::serve(stream, viewer.may, &sound, &machine).await;
         };
         let plays = async {
             for packet in 0..u64::from(*first) {

@@ -27,7 +27,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             let _ = hear.read_to_end(&mut Vec::new()).await;
         };
         let proxy = async {
-            if let Ok((_, stream)) = transport::websocket(ours).await {
+            if let Ok((_, _, stream)) = transport::websocket(ours).await {
                 let (mut source, sink) = transport::over_websocket(stream);
                 let mut bytes = Vec::new();
                 while source.read(&mut bytes).await.is_ok() {}

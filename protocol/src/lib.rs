@@ -5,6 +5,7 @@
 //! * [`control`]: the bodies of the VMM's HTTP control API.
 //! * [`agent`]: what the host and the agent in a guest tell each other.
 //! * [`seat`]: what the agent in a person's session, the proxy and its pages tell each other.
+//! * [`viewer`]: who looks at a screen and what they may there, as the service tells the proxy.
 //!
 //! This crate holds types and their wire form. It depends on no other crate of ours.
 
@@ -13,3 +14,4 @@ pub mod control;
 pub mod display;
 pub mod machine;
 pub mod seat;
+pub mod viewer;

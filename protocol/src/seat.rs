@@ -14,6 +14,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::viewer::May;
+
 /// The host's port that the agent connects to.
 pub const PORT: u32 = 1078;
 
@@ -213,6 +215,9 @@ pub enum ToPage {
         from_guest: bool,
         /// Text can be typed.
         text: bool,
+        /// What its person may.
+        #[serde(default)]
+        may: May,
     },
     /// The guest's clipboard holds what follows.
     Clip {
@@ -348,8 +353,9 @@ mod tests {
         assert_eq!(head, ToSeat::Layout(layout()));
         let (head, _): (FromPage, _) = parse(b"{\"type\":\"move\",\"x\":-3,\"y\":4,\"buttons\":1}\n").unwrap().unwrap();
         assert_eq!(head, FromPage::Move { x: -3, y: 4, buttons: 1 });
-        let able = ToPage::Able { agent: true, to_guest: true, from_guest: false, text: true };
-        let line = "{\"type\":\"able\",\"agent\":true,\"to_guest\":true,\"from_guest\":false,\"text\":true}\n";
+        let able = ToPage::Able { agent: true, to_guest: true, from_guest: false, text: true, may: May::NOTHING };
+        let line = "{\"type\":\"able\",\"agent\":true,\"to_guest\":true,\"from_guest\":false,\"text\":true,\
+                    \"may\":{\"input\":false,\"clipboard\":false,\"sound\":false}}\n";
         assert_eq!(frame(&able, b""), line.as_bytes());
     }
 

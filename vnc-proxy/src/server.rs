@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tracing::{Instrument, info, info_span, warn};
+use yunju_protocol::viewer::Viewer;
 
 use crate::audio::{self, Sound};
 use crate::endpoint::{Door, Endpoint, Error, Listener};
@@ -130,9 +131,9 @@ async fn listen(door: Door, websocket: bool, desk: viewer::Desk, sound: Arc<Soun
 async fn attend(socket: Box<dyn Socket>, websocket: bool, desk: &viewer::Desk, sound: &Sound) {
     if !websocket {
         let (source, sink) = transport::plain(socket);
-        return viewer::serve(source, sink, desk).await;
+        return viewer::serve(source, sink, &Viewer::default(), desk).await;
     }
-    let (purpose, stream) = match tokio::time::timeout(OPENING, transport::websocket(socket)).await {
+    let (purpose, viewer, stream) = match tokio::time::timeout(OPENING, transport::websocket(socket)).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => return info!("no viewer: {error}"),
         Err(_) => return info!("no viewer: no websocket was opened in {} s", OPENING.as_secs()),
@@ -140,12 +141,12 @@ async fn attend(socket: Box<dyn Socket>, websocket: bool, desk: &viewer::Desk, s
     match purpose {
         Purpose::Screen => {
             let (source, sink) = transport::over_websocket(stream);
-            viewer::serve(source, sink, desk).await;
+            viewer::serve(source, sink, &viewer, desk).await;
         }
-        Purpose::Sound => audio::session::serve(stream, sound, &desk.machine).await,
+        Purpose::Sound => audio::session::serve(stream, viewer.may, sound, &desk.machine).await,
         Purpose::Side => {
             let (source, sink) = transport::over_websocket(stream);
-            io::page::serve(source, sink, desk).await;
+            io::page::serve(source, sink, &viewer, desk).await;
         }
     }
 }

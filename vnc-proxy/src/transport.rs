@@ -8,12 +8,13 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
+use yunju_protocol::viewer::{self, Viewer};
 
 /// A viewer that takes no byte for this long is given up.
 pub const STALLED: Duration = Duration::from_secs(60);
@@ -106,8 +107,8 @@ impl Purpose {
     }
 }
 
-/// Answers a websocket's opening request.
-pub async fn websocket(socket: impl Socket + 'static) -> Result<(Purpose, Websocket), Error> {
+/// Answers a websocket's opening request: what it is for and whose it is. One that does not say clearly who that is is refused.
+pub async fn websocket(socket: impl Socket + 'static) -> Result<(Purpose, Viewer, Websocket), Error> {
     let mut config = WebSocketConfig::default();
     config.read_buffer_size = 16 << 10;
     // Each message goes out at once.
@@ -115,14 +116,25 @@ pub async fn websocket(socket: impl Socket + 'static) -> Result<(Purpose, Websoc
     config.max_write_buffer_size = 4 * PIECE;
     config.max_message_size = Some(MAX_MESSAGE);
     config.max_frame_size = Some(MAX_MESSAGE);
-    let mut purpose = Purpose::Screen;
+    let (mut purpose, mut viewer) = (Purpose::Screen, Viewer::default());
     #[expect(clippy::result_large_err, reason = "the signature is the websocket library's")]
     let agree = |request: &Request, response| {
         purpose = Purpose::of(request.uri().path());
+        viewer = who(request).map_err(refusal)?;
         Ok::<_, ErrorResponse>(agree_on_binary(request, response))
     };
     let stream = accept_hdr_async_with_config(Box::new(socket) as Plain, agree, Some(config)).await?;
-    Ok((purpose, stream))
+    Ok((purpose, viewer, stream))
+}
+
+fn who(request: &Request) -> Result<Viewer, viewer::Error> {
+    Viewer::of_headers(|name| request.headers().get_all(name).iter().map(HeaderValue::as_bytes))
+}
+
+fn refusal(error: viewer::Error) -> ErrorResponse {
+    let mut response = ErrorResponse::new(Some(error.to_string()));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
 }
 
 /// Speaks RFB over a websocket.

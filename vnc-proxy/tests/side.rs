@@ -6,77 +6,15 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use support::client::Messages;
+use support::frames::{Page, agent, page, page_with_agent};
 use support::lab::{Lab, eventually};
 use yunju_protocol::display::Request;
-use yunju_protocol::seat::{FromPage, FromSeat, Head, Kind, Layout, ToPage, ToSeat, frame, parse};
+use yunju_protocol::seat::{FromPage, FromSeat, Kind, Layout, ToPage, ToSeat, frame};
 use yunju_vnc_proxy::io::{MAX_PAGES, Policy};
 use yunju_vnc_proxy::rfb::clipboard::{Cut, latin1, parse as parse_cut, provide};
 
 const EXTENDED_CLIPBOARD: i32 = 0xc0a1_e5ce_u32.cast_signed();
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and so on";
-
-/// One end of a stream of frames.
-struct Frames<S> {
-    stream: S,
-    received: Vec<u8>,
-}
-
-impl<S: Read + Write> Frames<S> {
-    fn new(stream: S) -> Self {
-        Self { stream, received: Vec::new() }
-    }
-
-    fn say(&mut self, head: &impl Head, body: &[u8]) {
-        // A frame is not bound to messages of a websocket, which are at most 1 MiB long.
-        for piece in frame(head, body).chunks(500_000) {
-            self.stream.write_all(piece).expect("the proxy goes on");
-            self.stream.flush().expect("the proxy goes on");
-        }
-    }
-
-    fn try_hear<H: Head>(&mut self) -> io::Result<(H, Vec<u8>)> {
-        loop {
-            if let Some((head, body)) = parse(&self.received).expect("the proxy goes on") {
-                let bytes = self.received[body.clone()].to_vec();
-                self.received.drain(..body.end);
-                return Ok((head, bytes));
-            }
-            let mut piece = vec![0; 64 << 10];
-            let count = self.stream.read(&mut piece)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.received.extend(&piece[..count]);
-        }
-    }
-
-    fn hear<H: Head>(&mut self) -> (H, Vec<u8>) {
-        self.try_hear().expect("the proxy goes on")
-    }
-}
-
-type Agent = Frames<UnixStream>;
-type Page = Frames<Messages>;
-
-fn agent(lab: &Lab) -> Agent {
-    let stream = UnixStream::connect(lab.path("agent")).expect("the proxy goes on");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("the proxy goes on");
-    let mut agent = Frames::new(stream);
-    agent.say(&FromSeat::Hello { version: "1".into(), clipboard: true, text: true }, b"");
-    agent
-}
-
-fn page(lab: &Lab) -> Page {
-    Frames::new(Messages::open_for(&lab.path("websocket"), "/io").expect("the proxy goes on"))
-}
-
-/// A page that knows that the agent is there.
-fn page_with_agent(lab: &Lab) -> Page {
-    let mut page = page(lab);
-    while !matches!(page.hear::<ToPage>().0, ToPage::Able { agent: true, .. }) {}
-    page
-}
 
 fn clip(kind: Kind, bytes: &[u8]) -> FromSeat {
     FromSeat::Clip { kind, length: bytes.len() as u32 }
@@ -99,7 +37,7 @@ fn what_is_copied_goes_both_ways_whole() {
         assert_eq!(page.hear(), (ToPage::Clip { kind, length, old: false }, bytes.to_vec()));
     }
     let mut late = self::page(&lab);
-    assert!(matches!(late.hear().0, ToPage::Able { agent: true, to_guest: true, from_guest: true, text: true }));
+    assert!(matches!(late.hear().0, ToPage::Able { agent: true, to_guest: true, from_guest: true, text: true, .. }));
     assert!(matches!(late.hear().0, ToPage::Clip { kind: Kind::Png, old: true, .. }));
 }
 

@@ -7,7 +7,7 @@
 //! | `microphone on` | the same: binary messages are heard from now on, 16-bit little-endian samples, one channel |
 //! | `microphone off` | the same; also when another listener's microphone is on |
 //!
-//! The rate is always 48 kHz.
+//! The rate is always 48 kHz. Who may not hear the machine is told so and hung up on; who may hear it but has no input there has no microphone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tracing::info;
 use yunju_protocol::display::{MAX_MICROPHONE, MICROPHONE_FRAME, Request, SAMPLE_RATE};
+use yunju_protocol::viewer::May;
 
 use super::{Form, Listening, Sound};
 use crate::transport::{self, STALLED, Websocket};
@@ -37,6 +38,8 @@ static NUMBER: AtomicU64 = AtomicU64::new(1);
 enum Error {
     #[error(transparent)]
     Transport(#[from] transport::Error),
+    #[error("this viewer may not hear the desktop's sound")]
+    NotAllowed,
     #[error("it said {0:?}, which no listener says")]
     Unknown(String),
     #[error("its microphone said {0} bytes at once; whole samples, at most {MAX_MICROPHONE} bytes, are heard")]
@@ -45,6 +48,7 @@ enum Error {
 
 struct Session<'s> {
     stream: Websocket,
+    may: May,
     sound: &'s Sound,
     machine: &'s mpsc::Sender<Request>,
     number: u64,
@@ -56,9 +60,10 @@ struct Session<'s> {
 }
 
 /// Serves a listener until it goes or must be given up.
-pub async fn serve(stream: Websocket, sound: &Sound, machine: &mpsc::Sender<Request>) {
+pub async fn serve(stream: Websocket, may: May, sound: &Sound, machine: &mpsc::Sender<Request>) {
     let mut session = Session {
         stream,
+        may,
         sound,
         machine,
         number: NUMBER.fetch_add(1, Ordering::Relaxed),
@@ -71,7 +76,9 @@ pub async fn serve(stream: Websocket, sound: &Sound, machine: &mpsc::Sender<Requ
     session.switch_off();
     if let Err(error) = ended {
         info!("a listener has gone: {error}");
-        let frame = CloseFrame { code: CloseCode::Policy, reason: "".into() };
+        // No reason of ours is longer than the 123 bytes that a close frame holds.
+        let reason = if matches!(error, Error::NotAllowed) { error.to_string() } else { String::new() };
+        let frame = CloseFrame { code: CloseCode::Policy, reason: reason.into() };
         // Who does not hear is cut off.
         drop(timeout(std::time::Duration::from_secs(1), session.stream.send(Message::Close(Some(frame)))).await);
     }
@@ -83,6 +90,9 @@ impl Session<'_> {
             Said(Option<Result<Message, tokio_tungstenite::tungstenite::Error>>),
             Heard(Result<Bytes, RecvError>),
             OtherSpeaks,
+        }
+        if !self.may.sound {
+            return Err(Error::NotAllowed);
         }
         loop {
             let next = tokio::select! {
@@ -114,6 +124,7 @@ impl Session<'_> {
                     self.listening = None;
                     self.say("listen nothing").await
                 }
+                "microphone on" if !self.may.input => self.say("microphone off").await,
                 "microphone on" => {
                     self.sound.microphone.send_replace(self.number);
                     self.speaks = true;

@@ -5,8 +5,9 @@ use std::convert::Infallible;
 use tracing::info;
 use yunju_protocol::display::Request;
 use yunju_protocol::seat::{FromPage, ToPage, frame, parse};
+use yunju_protocol::viewer::{May, Viewer};
 
-use super::{Seat, View};
+use super::{Policy, Seat, View};
 use crate::transport::{self, Sink, Source};
 use crate::viewer::Desk;
 
@@ -22,14 +23,14 @@ pub enum Error {
 }
 
 /// Serves a page until it goes or must be given up.
-pub async fn serve(mut source: Source, mut sink: Sink, desk: &Desk) {
+pub async fn serve(mut source: Source, mut sink: Sink, viewer: &Viewer, desk: &Desk) {
     let Ok(_place) = desk.seat.pages.try_acquire() else {
         return sink.close("as many pages are there as can be").await;
     };
     let mut buttons = 0;
     let error = tokio::select! {
-        Err(error) = read(&mut source, desk, &mut buttons) => error,
-        Err(error) = write(&mut sink, &desk.seat) => error,
+        Err(error) = read(&mut source, viewer.may, desk, &mut buttons) => error,
+        Err(error) = write(&mut sink, viewer.may, &desk.seat) => error,
     };
     if buttons != 0 {
         drop(desk.machine.try_send(Request::Move { x: 0, y: 0, buttons: 0 }));
@@ -38,17 +39,27 @@ pub async fn serve(mut source: Source, mut sink: Sink, desk: &Desk) {
     sink.close(&error.to_string()).await;
 }
 
-async fn read(source: &mut Source, desk: &Desk, buttons: &mut u8) -> Result<Infallible, Error> {
+async fn read(source: &mut Source, may: May, desk: &Desk, buttons: &mut u8) -> Result<Infallible, Error> {
     let mut received = Vec::new();
     loop {
         while let Some((head, body)) = parse::<FromPage>(&received)? {
             let end = body.end;
-            obey(head, &received[body], desk, buttons).await;
+            if allows(may, &head) {
+                obey(head, &received[body], desk, buttons).await;
+            }
             received.drain(..end);
         }
         // What a large clip took is given back.
         received.shrink_to(64 << 10);
         source.read(&mut received).await?;
+    }
+}
+
+/// What a page says without the right to is passed over.
+fn allows(may: May, head: &FromPage) -> bool {
+    match head {
+        FromPage::Clip { .. } => may.clipboard,
+        FromPage::Type { .. } | FromPage::Layout(_) | FromPage::Move { .. } | FromPage::Scroll { .. } => may.input,
     }
 }
 
@@ -72,13 +83,13 @@ async fn obey(head: FromPage, body: &[u8], desk: &Desk, buttons: &mut u8) {
 }
 
 /// Tells what is different from what was told last. A page that is slow skips what it missed.
-async fn write(sink: &mut Sink, seat: &Seat) -> Result<Infallible, Error> {
+async fn write(sink: &mut Sink, may: May, seat: &Seat) -> Result<Infallible, Error> {
     let mut news = seat.news();
     let mut told: Option<View> = None;
     loop {
         news.mark_unchanged();
         let now = seat.view();
-        for bytes in differences(told.as_ref(), &now, seat) {
+        for bytes in differences(told.as_ref(), &now, may, seat.policy()) {
             sink.send(&bytes).await?;
         }
         told = Some(now);
@@ -87,21 +98,22 @@ async fn write(sink: &mut Sink, seat: &Seat) -> Result<Infallible, Error> {
     }
 }
 
-fn differences(told: Option<&View>, now: &View, seat: &Seat) -> Vec<Vec<u8>> {
+fn differences(told: Option<&View>, now: &View, may: May, policy: Policy) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     let able = |view: &View| (view.agent, view.clipboard, view.text);
     if told.map(able) != Some(able(now)) {
-        let policy = seat.policy();
-        let (to_guest, from_guest) = (now.clipboard && policy.to_guest, now.clipboard && policy.from_guest);
-        frames.push(frame(&ToPage::Able { agent: now.agent, to_guest, from_guest, text: now.text }, b""));
+        let clipboard = now.clipboard && may.clipboard;
+        let (to_guest, from_guest) = (clipboard && policy.to_guest, clipboard && policy.from_guest);
+        let able = ToPage::Able { agent: now.agent, to_guest, from_guest, text: now.text && may.input, may };
+        frames.push(frame(&able, b""));
     }
     let number = |view: &View| view.copied.as_ref().map(|clip| clip.number);
-    if let Some(clip) = now.copied.as_ref().filter(|_| told.map(number) != Some(number(now))) {
+    if let Some(clip) = now.copied.as_ref().filter(|_| may.clipboard && told.map(number) != Some(number(now))) {
         // What fits has fewer than 2^32 bytes.
         let head = ToPage::Clip { kind: clip.kind, length: clip.bytes.len() as u32, old: told.is_none() };
         frames.push(frame(&head, &clip.bytes));
     }
-    if told.is_some_and(|told| told.taken != now.taken) {
+    if may.clipboard && told.is_some_and(|told| told.taken != now.taken) {
         frames.push(frame(&ToPage::Taken, b""));
     }
     if let Some(layout) =

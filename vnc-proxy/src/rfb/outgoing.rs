@@ -27,6 +27,8 @@ pub enum SizeReason {
 pub enum SizeStatus {
     /// It was granted.
     Done = 0,
+    /// The viewer may not ask for one.
+    Prohibited = 1,
     /// The machine did not follow in time.
     NoResources = 2,
     /// No such size is possible.

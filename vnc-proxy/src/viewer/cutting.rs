@@ -32,7 +32,7 @@ struct Owed {
 struct Incoming {
     extended: bool,
     left: usize,
-    /// What there is of it; `None` if it is too long to be kept.
+    /// What there is of it; `None` if it is too long to be kept, or unwanted.
     kept: Option<Vec<u8>>,
 }
 
@@ -51,9 +51,10 @@ impl Cutting {
         }
     }
 
-    /// A clipboard message of so many bytes begins.
-    pub fn begin(&mut self, extended: bool, length: usize) {
-        self.incoming = Some(Incoming { extended, left: length, kept: (length <= MOST_CUT).then(Vec::new) });
+    /// A clipboard message of so many bytes begins. One that the viewer may not send is passed over.
+    pub fn begin(&mut self, extended: bool, length: usize, may: bool) {
+        let kept = (may && length <= MOST_CUT).then(Vec::new);
+        self.incoming = Some(Incoming { extended, left: length, kept });
     }
 
     /// Takes what belongs to the message that has begun; returns how many bytes that is, and the text for the guest, if
@@ -129,7 +130,7 @@ mod tests {
         cutting.on_copied(&clip(Kind::Text, "汉".as_bytes()));
         assert_eq!(cutting.next_message(), Some(clipboard::notify(true)));
         assert_eq!(cutting.next_message(), None);
-        cutting.begin(true, 4);
+        cutting.begin(true, 4, true);
         assert_eq!(cutting.take(&[2, 0, 0, 1, 9]), (4, None), "a request, and what follows is not its");
         assert_eq!(cutting.next_message(), Some(clipboard::provide("汉")));
         assert_eq!(cutting.next_message(), None);
@@ -139,10 +140,10 @@ mod tests {
     fn text_of_a_viewer_comes_in_pieces_and_is_asked_for_if_it_is_announced() {
         let mut cutting = Cutting::default();
         assert_eq!(cutting.take(b"none"), (0, None));
-        cutting.begin(false, 6);
+        cutting.begin(false, 6, true);
         assert_eq!(cutting.take(b"caf"), (3, None));
         assert_eq!(cutting.take(b"\xe9\r\nrest"), (3, Some("café\n".into())));
-        cutting.begin(true, 4);
+        cutting.begin(true, 4, true);
         cutting.take(&[8, 0, 0, 1]);
         assert_eq!(cutting.next_message(), Some(clipboard::request()));
     }
@@ -150,7 +151,7 @@ mod tests {
     #[test]
     fn what_is_too_long_is_passed_over() {
         let mut cutting = Cutting::default();
-        cutting.begin(false, MOST_CUT + 1);
+        cutting.begin(false, MOST_CUT + 1, true);
         let piece = vec![b'x'; MOST_CUT];
         assert_eq!(cutting.take(&piece), (MOST_CUT, None));
         assert_eq!(cutting.take(b"xy"), (1, None));

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tracing::info;
 use yunju_protocol::display::Request;
 use yunju_protocol::seat::Kind;
+use yunju_protocol::viewer::Viewer;
 
 use self::session::Session;
 use self::writer::Writer;
@@ -63,7 +64,7 @@ pub enum Error {
 }
 
 /// Serves a viewer until it goes or must be given up.
-pub async fn serve(mut source: Source, mut sink: Sink, desk: &Desk) {
+pub async fn serve(mut source: Source, mut sink: Sink, viewer: &Viewer, desk: &Desk) {
     let mut received = Vec::new();
     let handshake = shake_hands(&mut source, &mut sink, &mut received, desk);
     let size = match timeout(HANDSHAKE, handshake).await.unwrap_or(Err(Error::Handshake("it took too long"))) {
@@ -73,14 +74,14 @@ pub async fn serve(mut source: Source, mut sink: Sink, desk: &Desk) {
             return sink.close(&error.to_string()).await;
         }
     };
-    info!("a viewer has come");
+    info!("a viewer has come: {:?}, may {}", viewer.name(), viewer.may);
     let watch = Watching { screen: &desk.screen, watch: desk.screen.watch() };
-    let session = Mutex::new(Session::new(size));
+    let session = Mutex::new(Session::new(size, viewer.may));
     let writer = Writer::new(&mut sink, &session, &watch.watch, desk);
     let error = tokio::select! {
         Err(error) = read(&mut source, &mut received, &session, &watch.watch, desk) => error,
         Err(error) = writer.run(size) => error,
-        Err(error) = follow_clipboard(&session, &watch.watch, &desk.seat) => error,
+        Err(error) = follow_clipboard(&session, &watch.watch, &desk.seat), if viewer.may.clipboard => error,
     };
     drop(watch);
     info!("a viewer has gone: {error}");

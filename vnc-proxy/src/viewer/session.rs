@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use yunju_protocol::display::{Rect, Request};
+use yunju_protocol::viewer::May;
 
 use super::cutting::Cutting;
 use super::pace::Pace;
@@ -45,6 +46,7 @@ pub enum Error {
 /// What one viewer has asked for and is owed.
 #[derive(Debug)]
 pub struct Session {
+    may: May,
     abilities: Abilities,
     format: PixelFormat,
     size: (u32, u32),
@@ -101,9 +103,10 @@ pub struct Offer<F> {
 }
 
 impl Session {
-    /// A viewer that was told this size.
-    pub fn new(size: (u32, u32)) -> Self {
+    /// A viewer that was told this size, and what it may.
+    pub fn new(size: (u32, u32), may: May) -> Self {
         Self {
+            may,
             abilities: Abilities::default(),
             format: PixelFormat::BGRX,
             size,
@@ -158,6 +161,10 @@ impl Session {
                 self.held_fence = Some((flags, payload))
             }
             Message::Fence { flags, payload } => self.answer_fence(flags, &payload),
+            Message::SetDesktopSize { .. } if !self.may.input => {
+                self.wish = Some(Wish::Answered(SizeStatus::Prohibited));
+            }
+            Message::Key { .. } | Message::ScanCode { .. } | Message::Pointer { .. } if !self.may.input => {}
             Message::SetDesktopSize { width, height } => {
                 requests.extend(self.on_wish(width.into(), height.into(), now))
             }
@@ -171,7 +178,7 @@ impl Session {
                 let moved = self.pointer.moved(x, y, self.size, buttons);
                 return self.checked(held_fence, moved.into_iter().map(|request| (request, must)).collect());
             }
-            Message::CutText { length, extended } => self.cutting.begin(extended, length as usize),
+            Message::CutText { length, extended } => self.cutting.begin(extended, length as usize, self.may.clipboard),
         }
         self.checked(held_fence, requests.into_iter().map(|request| (request, true)).collect())
     }
@@ -189,7 +196,7 @@ impl Session {
 
     fn set_abilities(&mut self, abilities: Abilities) {
         self.abilities = abilities;
-        self.cutting.set_extended(abilities.extended_clipboard);
+        self.cutting.set_extended(abilities.extended_clipboard && self.may.clipboard);
         if abilities.fence && abilities.continuous && !self.offered_continuous {
             self.offered_continuous = true;
             outgoing::end_of_continuous_updates(&mut self.replies);
@@ -357,7 +364,7 @@ mod tests {
     }
 
     fn continuous(now: Instant) -> Session {
-        let mut session = Session::new(SIZE);
+        let mut session = Session::new(SIZE, May::default());
         say(&mut session, Message::SetEncodings(vec![7, -312, -313]), now);
         assert_eq!(session.next(offer(false), now), Ok(Step::Replies(vec![150])));
         say(&mut session, Message::ContinuousUpdates { enable: true, area: WHOLE }, now);
@@ -367,7 +374,7 @@ mod tests {
     #[test]
     fn one_request_is_one_update() {
         let now = Instant::now();
-        let mut session = Session::new(SIZE);
+        let mut session = Session::new(SIZE, May::default());
         assert_eq!(session.next(offer(true), now), Ok(Step::Wait(None)), "nothing was asked for");
         say(&mut session, Message::UpdateRequest { incremental: true, area: WHOLE }, now);
         assert_eq!(session.next(offer(false), now), Ok(Step::Wait(None)), "nothing has changed");
@@ -421,7 +428,7 @@ mod tests {
     #[test]
     fn pixels_change_their_format_together_with_the_fence_that_says_so() {
         let now = Instant::now();
-        let mut session = Session::new(SIZE);
+        let mut session = Session::new(SIZE, May::default());
         say(&mut session, Message::Fence { flags: FENCE_REQUEST | FENCE_SYNC_NEXT, payload: vec![] }, now);
         assert_eq!(session.next(offer(false), now), Ok(Step::Wait(None)), "not before the next message");
         say(&mut session, Message::SetPixelFormat(PixelFormat::BGRX), now);
@@ -431,7 +438,7 @@ mod tests {
     #[test]
     fn a_pointer_that_only_moves_may_be_left_out_and_one_that_clicks_may_not() {
         let now = Instant::now();
-        let mut session = Session::new(SIZE);
+        let mut session = Session::new(SIZE, May::default());
         let mut must = |buttons| {
             let requests = session.on_message(Message::Pointer { x: 1, y: 1, buttons }, 0, now).unwrap();
             requests.iter().all(|(_, must)| *must)

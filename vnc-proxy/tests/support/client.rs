@@ -36,6 +36,8 @@ pub struct Client {
     pub answers: bool,
     /// Whether the server took no more at some time.
     pub broken: bool,
+    /// What it was told of the clipboard while it waited for updates.
+    pub cuts: Vec<Vec<u8>>,
 }
 
 impl Client {
@@ -63,7 +65,14 @@ impl Client {
         take(&mut stream, 16)?;
         let length = u32(&mut stream)?;
         let name = String::from_utf8_lossy(&take(&mut stream, length as usize)?).into_owned();
-        Ok(Self { stream, screen: Decoder::new(width.into(), height.into()), name, answers: true, broken: false })
+        Ok(Self {
+            stream,
+            screen: Decoder::new(width.into(), height.into()),
+            name,
+            answers: true,
+            broken: false,
+            cuts: Vec::new(),
+        })
     }
 
     /// Sends bytes; [`Client::broken`] tells if they were not taken.
@@ -166,8 +175,10 @@ impl Client {
     /// Waits for an update.
     pub fn update(&mut self) -> Decoded {
         loop {
-            if let Said::Update(decoded) = self.next().expect("the server goes on") {
-                return decoded;
+            match self.next().expect("the server goes on") {
+                Said::Update(decoded) => return decoded,
+                Said::Cut { content, .. } => self.cuts.push(content),
+                _ => {}
             }
         }
     }
@@ -214,12 +225,21 @@ impl Messages {
 
     /// The same for what `address` stands for.
     pub fn open_for(path: &Path, address: &str) -> io::Result<Self> {
+        Self::open_as(path, address, &[])
+    }
+
+    /// The same with headers of the service's.
+    pub fn open_as(path: &Path, address: &str, headers: &[(&'static str, &[u8])]) -> io::Result<Self> {
         use tungstenite::client::IntoClientRequest;
         let stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut request = format!("ws://desktop{address}").into_client_request().map_err(io::Error::other)?;
         let offer = tungstenite::http::HeaderValue::from_static("base64, binary");
         request.headers_mut().insert("Sec-WebSocket-Protocol", offer);
+        for (name, value) in headers {
+            let value = tungstenite::http::HeaderValue::from_bytes(value).map_err(io::Error::other)?;
+            request.headers_mut().append(*name, value);
+        }
         let (socket, response) =
             tungstenite::client(request, stream).map_err(|error| io::Error::other(error.to_string()))?;
         assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "binary");

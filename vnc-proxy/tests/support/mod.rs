@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod decode;
+pub mod frames;
 pub mod lab;
 pub mod link;
 pub mod machine;
