@@ -5,7 +5,8 @@
 #[path = "../../images/agent/src/seat/typing.rs"]
 mod typing;
 
-use yunju_protocol::seat::{FromPage, FromSeat, Head, Kind, LONGEST_LINE, MOST_TYPED, ToPage, ToSeat, frame, parse};
+use yunju_protocol::page::{FromPage, ToPage};
+use yunju_protocol::seat::{FromSeat, Head, Kind, LONGEST_LINE, MOST_TYPED, ToSeat, frame, parse};
 use yunju_vnc_proxy::rfb::clipboard::{self, Cut, MOST_CUT};
 
 fn frames<H: Head>(mut rest: &[u8]) {

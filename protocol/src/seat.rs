@@ -5,16 +5,13 @@
 //! everything else works without one.
 //!
 //! A frame is a line of JSON of at most [`LONGEST_LINE`] bytes and as many bytes behind it as its `length` says, none if it has none.
-//! Pages speak to the proxy in the same frames ([`FromPage`], [`ToPage`]), in binary messages of a websocket of at most 1 MiB, which may cut
-//! them anywhere.
+//! Pages speak to the proxy in frames of the same form (`page.rs`). This file is also the agent's, so it stands on its own.
 
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-
-use crate::viewer::May;
 
 /// The host's port that the agent connects to.
 pub const PORT: u32 = 1078;
@@ -165,75 +162,6 @@ pub enum FromSeat {
     Layout(Layout),
 }
 
-/// Page to proxy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "type")]
-pub enum FromPage {
-    /// See [`ToSeat::Clip`].
-    Clip {
-        /// What it is.
-        kind: Kind,
-        /// Its bytes, at most [`Kind::limit`].
-        length: u32,
-    },
-    /// See [`ToSeat::Type`].
-    Type {
-        /// Bytes of UTF-8, at most [`MOST_TYPED`].
-        length: u32,
-    },
-    /// See [`ToSeat::Layout`].
-    Layout(Layout),
-    /// The pointer moves by so much, while the page has locked its own.
-    Move {
-        /// Pixels to the right.
-        x: i16,
-        /// Pixels down.
-        y: i16,
-        /// As in [`crate::display::Request::Pointer`].
-        buttons: u8,
-    },
-    /// The wheel or a touchpad scrolls.
-    Scroll {
-        /// To the right, in 120th of a wheel's click.
-        x: i16,
-        /// Up, likewise.
-        y: i16,
-    },
-}
-
-/// Proxy to page.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "type")]
-pub enum ToPage {
-    /// What is possible now; the first frame, and whenever it changes.
-    Able {
-        /// The guest's agent is there.
-        agent: bool,
-        /// The page may set the guest's clipboard.
-        to_guest: bool,
-        /// The page is told of the guest's clipboard.
-        from_guest: bool,
-        /// Text can be typed.
-        text: bool,
-        /// What its person may.
-        #[serde(default)]
-        may: May,
-    },
-    /// The guest's clipboard holds what follows.
-    Clip {
-        /// What it is.
-        kind: Kind,
-        /// Its bytes, at most [`Kind::limit`].
-        length: u32,
-        /// It was copied before the page was there.
-        old: bool,
-    },
-    /// The guest's clipboard holds what a page has sent.
-    Taken,
-    /// The guest's keyboard has this layout.
-    Layout(Layout),
-}
-
 /// What is wrong with a frame.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -274,25 +202,6 @@ impl Head for FromSeat {
         match self {
             Self::Clip { kind, length } => (*length, kind.limit()),
             Self::Hello { .. } | Self::Taken | Self::Layout(_) => (0, 0),
-        }
-    }
-}
-
-impl Head for FromPage {
-    fn body(&self) -> (u32, u32) {
-        match self {
-            Self::Clip { kind, length } => (*length, kind.limit()),
-            Self::Type { length } => (*length, MOST_TYPED),
-            Self::Layout(_) | Self::Move { .. } | Self::Scroll { .. } => (0, 0),
-        }
-    }
-}
-
-impl Head for ToPage {
-    fn body(&self) -> (u32, u32) {
-        match self {
-            Self::Clip { kind, length, .. } => (*length, kind.limit()),
-            Self::Able { .. } | Self::Taken | Self::Layout(_) => (0, 0),
         }
     }
 }
@@ -351,12 +260,6 @@ mod tests {
         assert_eq!(frame(&ToSeat::Layout(layout()), b""), line.as_bytes());
         let (head, _): (ToSeat, _) = parse(b"{\"type\":\"layout\",\"layout\":\"de\"}\n").unwrap().unwrap();
         assert_eq!(head, ToSeat::Layout(layout()));
-        let (head, _): (FromPage, _) = parse(b"{\"type\":\"move\",\"x\":-3,\"y\":4,\"buttons\":1}\n").unwrap().unwrap();
-        assert_eq!(head, FromPage::Move { x: -3, y: 4, buttons: 1 });
-        let able = ToPage::Able { agent: true, to_guest: true, from_guest: false, text: true, may: May::NOTHING };
-        let line = "{\"type\":\"able\",\"agent\":true,\"to_guest\":true,\"from_guest\":false,\"text\":true,\
-                    \"may\":{\"input\":false,\"clipboard\":false,\"sound\":false}}\n";
-        assert_eq!(frame(&able, b""), line.as_bytes());
     }
 
     #[test]
@@ -385,7 +288,7 @@ mod tests {
         ] {
             assert!(matches!(typed(&format!("{line}\n")), Err(Error::Message(_))), "{line}");
         }
-        assert!(matches!(parse::<FromPage>(b"\xff\xfe\n"), Err(Error::Message(_))));
+        assert!(matches!(parse::<FromSeat>(b"\xff\xfe\n"), Err(Error::Message(_))));
     }
 
     #[test]

@@ -12,7 +12,8 @@ use support::frames::{Frames, Page, agent, page_with_agent};
 use support::lab::{Lab, SIZE, eventually, test_picture};
 use tokio_tungstenite::tungstenite::Message;
 use yunju_protocol::display::Request;
-use yunju_protocol::seat::{FromPage, FromSeat, Kind, Layout, ToPage, ToSeat};
+use yunju_protocol::page::{FromPage, ToPage};
+use yunju_protocol::seat::{FromSeat, Kind, Layout, ToSeat};
 use yunju_protocol::viewer::{MAY, May, NAME};
 use yunju_vnc_proxy::rfb::clipboard::latin1;
 

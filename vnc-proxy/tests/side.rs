@@ -9,7 +9,8 @@ use std::time::Duration;
 use support::frames::{Page, agent, page, page_with_agent};
 use support::lab::{Lab, eventually};
 use yunju_protocol::display::Request;
-use yunju_protocol::seat::{FromPage, FromSeat, Kind, Layout, ToPage, ToSeat, frame};
+use yunju_protocol::page::{FromPage, ToPage};
+use yunju_protocol::seat::{FromSeat, Kind, Layout, ToSeat, frame};
 use yunju_vnc_proxy::io::{MAX_PAGES, Policy};
 use yunju_vnc_proxy::rfb::clipboard::{Cut, latin1, parse as parse_cut, provide};
 

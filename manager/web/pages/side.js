@@ -4,7 +4,7 @@
 //     side.send({ type, … }, bytes)
 //
 // Events: `able`, and `clip`, `taken`, `layout` with what was said in `detail` (`bytes` is what followed it). A frame is a line
-// of JSON and as many bytes as its `length` says, as protocol/src/seat.rs has it; messages of the websocket cut them anywhere.
+// of JSON and as many bytes as its `length` says, as protocol/src/seat.rs and page.rs have it; messages of the websocket cut them anywhere.
 
 import { session } from "./session.js";
 

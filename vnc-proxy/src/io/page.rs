@@ -4,7 +4,8 @@ use std::convert::Infallible;
 
 use tracing::info;
 use yunju_protocol::display::Request;
-use yunju_protocol::seat::{FromPage, ToPage, frame, parse};
+use yunju_protocol::page::{FromPage, ToPage};
+use yunju_protocol::seat::{frame, parse};
 use yunju_protocol::viewer::{May, Viewer};
 
 use super::{Policy, Seat, View};

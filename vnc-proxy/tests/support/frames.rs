@@ -4,7 +4,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use yunju_protocol::seat::{FromSeat, Head, ToPage, frame, parse};
+use yunju_protocol::page::ToPage;
+use yunju_protocol::seat::{FromSeat, Head, frame, parse};
 
 use super::client::Messages;
 use super::lab::Lab;
