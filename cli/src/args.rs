@@ -41,7 +41,8 @@ pub enum Command {
     /// Log in to a service, here or elsewhere, and use it from now on
     #[command(
         after_help = "A password is asked for, or read from standard input. It is exchanged for an API token of 30 days.\n\n\
-                            Examples:\n  yunju login http://desk.example:8080 --user alice\n  yunju login http://desk.example:8080 --token-stdin < token"
+                            A certificate that nobody vouches for is shown and asked about; what was answered is kept with the login.\n\n\
+                            Examples:\n  yunju login https://desk.example --user alice\n  yunju login https://desk.example:8443 --ca-file our-ca.pem --token-stdin < token"
     )]
     Login(Login),
     /// End the token of a login and forget it
@@ -185,6 +186,18 @@ pub struct Serve {
     /// Where browsers connect
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR:PORT")]
     pub listen: SocketAddr,
+    /// Speak HTTPS with this certificate: PEM, the service's own first; SIGHUP reads it anew
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Speak HTTPS with a certificate that the service makes and keeps in its data folder, for development
+    #[arg(long, value_enum, value_name = "HOW", conflicts_with = "tls_cert")]
+    pub tls: Option<OwnTls>,
+    /// Tell who speaks HTTP at this address where HTTPS is, such as 0.0.0.0:80; --listen itself does so too
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub http_redirect: Option<SocketAddr>,
     /// Where images are [default: $YUNJU_CACHE/images or ~/.cache/yunju/images]
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
@@ -227,6 +240,13 @@ pub struct Serve {
     /// Which way what is copied may go between people and their desktops: both, to-guest, from-guest or off
     #[arg(long, value_name = "DIRECTION", default_value = "both")]
     pub clipboard: Policy,
+}
+
+/// A certificate that nobody gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OwnTls {
+    /// The service signs it itself
+    SelfSigned,
 }
 
 /// What becomes of machines where the host lacks a part of their jail.

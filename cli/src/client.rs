@@ -17,6 +17,7 @@ use yunju_manager::http;
 use yunju_manager::model::{Login, Operation, Problem};
 
 use crate::failure::Failure;
+use crate::tls::{self, Trust};
 
 /// Where the service is, and what to show it.
 #[derive(Debug, Clone)]
@@ -38,35 +39,40 @@ enum Shows {
     Cookie(String),
 }
 
-/// A service's address: `http://host:port`.
+/// A service's address: `https://host`, `http://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
     authority: String,
     host: String,
     port: u16,
+    /// Whose certificates are believed; none: plain HTTP.
+    trust: Option<Trust>,
 }
 
 impl Site {
     /// Reads an address.
     pub fn parse(text: &str) -> Result<Self> {
         let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let uri: Uri =
-            with_scheme.parse().with_context(|| format!("`{text}` is no address: write http://HOST:PORT"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                bail!("this version cannot speak https: log in where the service listens, or through an SSH tunnel")
-            }
-            _ => bail!("`{text}` is no address: write http://HOST:PORT"),
-        }
-        let authority = uri.authority().with_context(|| format!("`{text}` has no host: write http://HOST:PORT"))?;
+        let uri: Uri = with_scheme.parse().with_context(|| format!("`{text}` is no address: write https://HOST"))?;
+        let (trust, port) = match uri.scheme_str() {
+            Some("http") => (None, 80),
+            Some("https") => (Some(Trust::Host), 443),
+            _ => bail!("`{text}` is no address: write https://HOST or http://HOST:PORT"),
+        };
+        let authority = uri.authority().with_context(|| format!("`{text}` has no host: write https://HOST"))?;
         let host = authority.host().trim_matches(['[', ']']).to_owned();
-        Ok(Self { host, port: authority.port_u16().unwrap_or(80), authority: authority.to_string() })
+        Ok(Self { host, port: authority.port_u16().unwrap_or(port), authority: authority.to_string(), trust })
+    }
+
+    /// The same place, believed by other certificates. Plain HTTP stays that.
+    pub fn trusting(mut self, trust: Trust) -> Self {
+        self.trust = self.trust.map(|_| trust);
+        self
     }
 
     /// As it is written.
     pub fn url(&self) -> String {
-        format!("http://{}", self.authority)
+        format!("{}://{}", if self.trust.is_some() { "https" } else { "http" }, self.authority)
     }
 
     /// Its host alone.
@@ -108,7 +114,7 @@ impl Client {
     pub async fn websocket(&self, path: &str) -> Result<WebSocketStream<Box<dyn Stream>>> {
         let stream: Box<dyn Stream> = match &self.way {
             Way::Local(socket) => Box::new(UnixStream::connect(socket).await.context("the service cannot be reached")?),
-            Way::Remote { site, .. } => Box::new(site.connect().await?),
+            Way::Remote { site, .. } => site.connect().await?,
         };
         let host = match &self.way {
             Way::Local(_) => "localhost",
@@ -258,11 +264,19 @@ impl Client {
 }
 
 impl Site {
-    async fn connect(&self) -> Result<TcpStream> {
+    async fn connect(&self) -> Result<Box<dyn Stream>> {
         let away = |error: std::io::Error| Failure::Away { url: self.url(), error: error.to_string() };
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(away)?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        match &self.trust {
+            None => Ok(Box::new(stream)),
+            Some(trust) => Ok(Box::new(tls::speak(stream, &self.host, trust, &self.url()).await?)),
+        }
+    }
+
+    /// Finds out whether the service's certificate is believed: [`Failure::Distrusted`] if not.
+    pub async fn check(&self) -> Result<()> {
+        self.connect().await.map(drop)
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {

@@ -17,6 +17,7 @@ use crate::args::{self, Listing};
 use crate::client::{Client, Site};
 use crate::failure::Failure;
 use crate::output::{self, Row};
+use crate::tls::Trust;
 
 /// What is remembered.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -33,6 +34,14 @@ struct Context {
     url: String,
     user: String,
     token: String,
+    #[serde(default)]
+    trust: Trust,
+}
+
+impl Context {
+    fn client(&self) -> Result<Client> {
+        Client::remote(Site::parse(&self.url)?.trusting(self.trust.clone()), Some(self.token.clone()))
+    }
 }
 
 /// A context as it is listed.
@@ -92,24 +101,52 @@ pub fn choose(data: Option<&Path>, default_data: PathBuf, name: Option<&str>) ->
     let Some(name) = name.or(contexts.current.as_deref()) else { return Ok(Client::local(&default_data)) };
     let context = contexts.contexts.get(name);
     let context = context.with_context(|| format!("there is no context `{name}`: see `yunju context ls`"))?;
-    Client::remote(Site::parse(&context.url)?, Some(context.token.clone()))
+    context.client()
 }
 
 /// Runs `yunju login`.
 pub async fn login(login: args::Login) -> Result<()> {
-    let site = Site::parse(&login.url)?;
+    let trust = match (login.ca_file, login.fingerprint) {
+        (Some(file), _) => {
+            let pem = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            Trust::Signed { pem }
+        }
+        (_, Some(text)) => Trust::fingerprint(&text)?,
+        (None, None) => Trust::Host,
+    };
+    let (site, trust) = trusted(Site::parse(&login.url)?.trusting(trust.clone()), trust).await?;
     let name = login.name.unwrap_or_else(|| site.host().to_owned());
     let (token, user) = match login.token_stdin {
         true => with_token(&site, read_line("token: ", false)?).await?,
         false => with_password(&site, login.user).await?,
     };
     let mut contexts = Contexts::load()?;
-    let context = Context { url: site.url(), user: user.clone(), token };
+    let context = Context { url: site.url(), user: user.clone(), token, trust };
     contexts.contexts.insert(name.clone(), context);
     contexts.current = Some(name.clone());
     contexts.save()?;
     eprintln!("logged in to {} as {user}; `yunju context use {name}` is in use", site.url());
     Ok(())
+}
+
+/// The site, and why it is believed. Somebody at a terminal is asked about a certificate that nobody vouches for.
+async fn trusted(site: Site, trust: Trust) -> Result<(Site, Trust)> {
+    let error = match site.check().await {
+        Ok(()) => return Ok((site, trust)),
+        Err(error) => error,
+    };
+    let shown = match error.downcast_ref() {
+        Some(Failure::Distrusted { fingerprint, .. }) if trust == Trust::Host && io::stdin().is_terminal() => {
+            fingerprint.clone()
+        }
+        _ => return Err(error),
+    };
+    eprintln!("{error}\nCompare that with what the service's owner says: it is in the log of `yunju serve`.");
+    if read_line("trust it from now on? [y/N] ", true)?.to_lowercase() != "y" {
+        return Err(error);
+    }
+    let trust = Trust::Pinned { sha256: shown };
+    Ok((site.trusting(trust.clone()), trust))
 }
 
 async fn with_token(site: &Site, token: String) -> Result<(String, String)> {
@@ -195,8 +232,7 @@ pub async fn logout(name: Option<String>) -> Result<()> {
         contexts.current = None;
     }
     contexts.save()?;
-    let client = Client::remote(Site::parse(&context.url)?, Some(context.token))?;
-    if let Err(error) = client.delete("/v1/token").await {
+    if let Err(error) = context.client()?.delete("/v1/token").await {
         eprintln!("the token was forgotten here, but not ended at {}: {error:#}", context.url);
     }
     Ok(())

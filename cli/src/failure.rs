@@ -18,6 +18,16 @@ pub enum Failure {
         /// Why.
         error: String,
     },
+    /// Somebody answers with a certificate that is not believed.
+    #[error("the certificate of {url} is not trusted: {error} (its SHA-256 is {fingerprint})")]
+    Distrusted {
+        /// Where.
+        url: String,
+        /// Why.
+        error: String,
+        /// The certificate's SHA-256, in hexadecimal.
+        fingerprint: String,
+    },
     /// The service refuses.
     #[error("{}", .0.detail)]
     Refused(Problem),
@@ -38,7 +48,7 @@ const LOGIN: [&str; 2] = ["password_change_needed", "second_factor_needed"];
 /// The exit code for `error`.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Failure>() {
-        Some(Failure::Unreachable(_) | Failure::Away { .. }) => 3,
+        Some(Failure::Unreachable(_) | Failure::Away { .. } | Failure::Distrusted { .. }) => 3,
         Some(Failure::Refused(problem)) => match problem.status {
             400 | 413 | 415 | 422 => 2,
             _ if problem.code == "quota_exceeded" => 8,
@@ -60,6 +70,11 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 pub fn hint(error: &anyhow::Error) -> Option<&'static str> {
     if let Some(Failure::Unreachable(_)) = error.downcast_ref() {
         return Some("start it with `yunju serve`, or say with --data which one is meant");
+    }
+    if let Some(Failure::Distrusted { .. }) = error.downcast_ref() {
+        return Some(
+            "if it is the right one, say so with `yunju login --fingerprint`, or who signed it with `yunju login --ca-file`",
+        );
     }
     if let Some(Failure::Refused(problem)) = error.downcast_ref() {
         match (problem.status, problem.code.as_str()) {

@@ -14,6 +14,7 @@ mod moments;
 mod operations;
 mod output;
 mod serve;
+mod tls;
 mod users;
 mod vnc;
 

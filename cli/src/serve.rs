@@ -9,9 +9,10 @@ use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
 use yunju_manager::machines::{Admission, Jail, Limits, Programs};
 use yunju_manager::serve::{self, AtEnd, Options, Warm};
+use yunju_manager::tls::Source;
 use yunju_manager::viewers::Policy;
 
-use crate::args::{JailMode, Serve};
+use crate::args::{JailMode, OwnTls, Serve};
 use crate::home;
 
 /// Runs the service until a signal ends it.
@@ -34,6 +35,12 @@ pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
     let options = Options {
         data,
         listen: arguments.listen,
+        tls: match (arguments.tls_cert, arguments.tls_key, arguments.tls) {
+            (Some(cert), Some(key), _) => Some(Source::Files { cert, key }),
+            (_, _, Some(OwnTls::SelfSigned)) => Some(Source::SelfSigned),
+            _ => None,
+        },
+        redirect: arguments.http_redirect,
         images: arguments.images.unwrap_or_else(default_images),
         programs: Programs {
             vmm: programs.join("yunju-vmm"),

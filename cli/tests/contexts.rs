@@ -70,7 +70,7 @@ fn a_token_logs_in_and_is_refused_with_a_hint_when_it_has_ended() {
     assert!(ended.code == 4 && ended.err.contains("yunju login"), "{ended:?}");
     service.kill_serve();
     assert_eq!(elsewhere(&service, &["ls"], "").code, 3);
-    assert_eq!(elsewhere(&service, &["login", "https://desk.example"], "").code, 1);
+    assert_eq!(elsewhere(&service, &["login", "https://127.0.0.1:9"], "").code, 3);
 }
 
 #[test]

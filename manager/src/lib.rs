@@ -3,7 +3,7 @@
 //! * [`store`]: what is remembered. * [`machines`]: what runs. * [`moments`]: what can be gone back to. * [`images`], [`folder`], [`layers`], [`snapshots`]: what is on disk.
 //! * [`api`]: HTTP for programs; [`web`]: pages for people; [`edge`]: the way from a browser to a desktop's proxy; [`viewers`]: who uses it.
 //! * [`operations`]: work that takes a while. * [`warm`]: desktops that need not boot.
-//! * [`serve`]: all of it, listening. * [`model`], [`http`]: for clients.
+//! * [`serve`]: all of it, listening. * [`tls`]: HTTPS. * [`model`], [`http`]: for clients.
 
 pub mod api;
 pub mod auth;
@@ -21,6 +21,7 @@ pub mod serve;
 pub mod service;
 pub mod snapshots;
 pub mod store;
+pub mod tls;
 pub mod viewers;
 pub mod warm;
 pub mod web;

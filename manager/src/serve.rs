@@ -6,11 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::http::{HeaderValue, header};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
+use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::api::access::Peer;
 use crate::folder::LONGEST_DATA_PATH;
@@ -18,7 +22,7 @@ use crate::machines::{Limits, Machines, Programs};
 use crate::service::Service;
 use crate::store::Store;
 use crate::viewers::{self, Policy};
-use crate::{api, machines, store, warm};
+use crate::{api, machines, store, tls, warm};
 
 /// The local socket's name in the data folder.
 pub const SOCKET: &str = "yunju.sock";
@@ -30,6 +34,10 @@ pub struct Options {
     pub data: PathBuf,
     /// Where browsers connect.
     pub listen: SocketAddr,
+    /// With which certificate; without one they speak HTTP.
+    pub tls: Option<tls::Source>,
+    /// Where who speaks HTTP is told where HTTPS is, beside `listen` itself.
+    pub redirect: Option<SocketAddr>,
     /// Where images are.
     pub images: PathBuf,
     /// What machines consist of.
@@ -83,6 +91,9 @@ pub enum Error {
         /// What the system says.
         error: io::Error,
     },
+    /// There is no certificate.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// The system refuses something else.
     #[error("{doing} {path}: {error}", path = path.display())]
     System {
@@ -101,14 +112,28 @@ pub enum Error {
     Machines(#[from] machines::Error),
 }
 
-/// Runs the service until SIGINT, SIGTERM or SIGHUP. `ready` is told the address when browsers can connect.
+/// Runs the service until SIGINT or SIGTERM, or SIGHUP where that has no certificate to read anew. `ready` is told the address when browsers can connect.
 pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error> {
     let mut signals = Signals::new().map_err(|error| system("cannot watch signals for", &options.data, error))?;
     let data = prepare(&options.data)?;
     let _lock = lock(&data)?;
     let listen = |error| Error::Listen { address: options.listen.to_string(), error };
     let browsers = TcpListener::bind(options.listen).await.map_err(listen)?;
-    let url = url(browsers.local_addr().map_err(listen)?);
+    let address = browsers.local_addr().map_err(listen)?;
+    let url = url(address, options.tls.is_some());
+    let tls = options.tls.as_ref().map(|source| {
+        let certificate = tls::Certificate::of(source, &data, tls::own_names(address.ip()));
+        certificate.map(Arc::new)
+    });
+    let tls = tls.transpose()?;
+    let redirecting = match options.redirect.filter(|_| tls.is_some()) {
+        Some(from) => {
+            let bound = TcpListener::bind(from).await;
+            let bound = bound.map_err(|error| Error::Listen { address: from.to_string(), error })?;
+            Some(tokio::spawn(tls::redirect_all(bound, address.port())))
+        }
+        None => None,
+    };
 
     let store = Arc::new(Store::open(&data.join("yunju.sqlite"))?);
     let machines = Machines::new(store.clone(), data.clone(), options.programs, options.limits);
@@ -121,11 +146,21 @@ pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error
     let tending = tokio::spawn(viewers::tend(service.clone(), options.policy));
     let warming =
         (options.warm != Warm::No).then(|| tokio::spawn(warm::tend(service.clone(), options.warm == Warm::AtOnce)));
-    let app = api::router(service).into_make_service_with_connect_info::<Peer>();
+    let app = api::router(service.clone());
+    let strict = options.tls.as_ref().is_some_and(|source| *source != tls::Source::SelfSigned);
+    let header = strict.then(|| HeaderValue::from_static(tls::STRICT));
+    let public = app
+        .clone()
+        .layer(SetResponseHeaderLayer::overriding(header::STRICT_TRANSPORT_SECURITY, move |_: &_| header.clone()));
+    let public = public.into_make_service_with_connect_info::<Peer>();
+    let app = app.into_make_service_with_connect_info::<Peer>();
     tracing::info!(%url, data = %data.display(), "listening");
     ready(&url);
+    let watchdog = tokio::spawn(supervised(service));
     let stop = async {
-        signals.any().await;
+        signals.end(tls.as_deref()).await;
+        let _ = sd_notify::notify(&[NotifyState::Stopping]); // nobody may listen
+        redirecting.iter().for_each(tokio::task::JoinHandle::abort);
         tending.abort();
         warming.iter().for_each(tokio::task::JoinHandle::abort);
         match options.at_end {
@@ -146,24 +181,51 @@ pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error
             }
         }
     };
+    let listening = async {
+        match &tls {
+            Some(certificate) => match tls::Listener::new(browsers, certificate.clone()) {
+                Ok(browsers) => drop(axum::serve(browsers, public).await),
+                Err(error) => tracing::error!(%error, "no HTTPS"),
+            },
+            None => drop(axum::serve(browsers, public).await),
+        }
+    };
     // the pages go on answering while machines stop
     tokio::select! {
         () = stop => {}
-        _ = axum::serve(browsers, app.clone()).into_future() => {}
+        () = listening => {}
         _ = axum::serve(local, app).into_future() => {}
     }
+    watchdog.abort();
     let _ = fs::remove_file(data.join(SOCKET));
     Ok(())
 }
 
+/// Tells systemd, if it started us, that the service is ready, and as often as it wants to know that the store answers.
+async fn supervised(service: Arc<Service>) {
+    let _ = sd_notify::notify(&[NotifyState::Ready]); // nobody may listen
+    let Some(within) = sd_notify::watchdog_enabled() else { return };
+    let mut often = tokio::time::interval((within / 3).max(Duration::from_millis(100)));
+    loop {
+        often.tick().await;
+        let asked = service.clone();
+        match tokio::task::spawn_blocking(move || asked.store.answers()).await {
+            Ok(Ok(())) => drop(sd_notify::notify(&[NotifyState::Watchdog])),
+            Ok(Err(error)) => tracing::error!(%error, "the store does not answer"),
+            Err(error) => tracing::error!(%error, "the store cannot be asked"),
+        }
+    }
+}
+
 /// What to type on this host to reach a listener.
-fn url(address: SocketAddr) -> String {
+fn url(address: SocketAddr, tls: bool) -> String {
     let host = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(host, address.port()))
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{}", SocketAddr::new(host, address.port()))
 }
 
 fn system(doing: &'static str, path: &Path, error: io::Error) -> Error {
@@ -221,6 +283,21 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
         })
+    }
+
+    /// Waits for the end. With a certificate SIGHUP is no end: it is read anew.
+    async fn end(&mut self, tls: Option<&tls::Certificate>) {
+        let Some(certificate) = tls else { return self.any().await };
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                _ = self.hang_up.recv() => match certificate.reload() {
+                    Ok(()) => tracing::info!("the certificate was read anew"),
+                    Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+                },
+            }
+        }
     }
 
     async fn any(&mut self) {

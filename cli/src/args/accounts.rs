@@ -1,5 +1,7 @@
 //! What can be typed about accounts, and about what is recorded of what they do.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 use yunju_manager::model::{Role, Scope};
 use yunju_protocol::machine::ByteSize;
@@ -8,8 +10,14 @@ use super::{Listing, Named};
 
 #[derive(Debug, Args)]
 pub struct Login {
-    /// Where the service is: http://HOST:PORT
+    /// Where the service is: https://HOST or http://HOST:PORT
     pub url: String,
+    /// Who signed the service's certificate, PEM [default: whom this host trusts]
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Trust the certificate with this SHA-256 alone, without asking
+    #[arg(long, value_name = "HEX", conflicts_with = "ca_file")]
+    pub fingerprint: Option<String>,
     /// Who logs in [default: asked for]
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,

@@ -105,8 +105,8 @@ impl Service {
         self.serve = Some(serve);
         while let Some(Ok(line)) = lines.next() {
             writeln!(log, "{line}").unwrap();
-            if let Some(address) = line.strip_prefix("yunju: open http://") {
-                self.address = address.to_owned();
+            if let Some(url) = line.strip_prefix("yunju: open ") {
+                self.address = url.rsplit('/').next().unwrap().to_owned();
                 std::thread::spawn(move || lines.map_while(Result::ok).for_each(|l| writeln!(log, "{l}").unwrap()));
                 return true;
             }
@@ -131,6 +131,11 @@ impl Service {
     pub fn await_serve_end(&mut self) {
         let mut serve = self.serve.take().unwrap();
         until("serve ends", || serve.try_wait().unwrap().is_some());
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(self.serve.as_ref().unwrap());
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Ends the service with SIGTERM; its exit code.

@@ -28,6 +28,7 @@ use crate::auth::rate::Who;
 use crate::model::Scope;
 use crate::service::Service;
 use crate::store::{Session, Token, User};
+use crate::tls;
 
 /// The session cookie's name.
 pub const COOKIE: &str = "yunju_session";
@@ -49,6 +50,13 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 
 impl Connected<IncomingStream<'_, TcpListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        let address: &SocketAddr = stream.remote_addr();
+        Self::Remote(address.ip())
+    }
+}
+
+impl Connected<IncomingStream<'_, tls::Listener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, tls::Listener>) -> Self {
         let address: &SocketAddr = stream.remote_addr();
         Self::Remote(address.ip())
     }

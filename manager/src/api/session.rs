@@ -75,8 +75,14 @@ async fn try_login(service: &Service, peer: &Peer, headers: &HeaderMap, login: L
         agent: &agent,
     })?;
     tracing::info!(user = %user.name, %address, "logged in");
-    let cookie = format!("{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}", auth::SESSION_SECONDS);
+    let (secure, seconds) = (secure(service), auth::SESSION_SECONDS);
+    let cookie = format!("{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age={seconds}{secure}");
     Ok(([(header::SET_COOKIE, cookie)], Json(shown(service, user)?)).into_response())
+}
+
+/// The rest of a cookie that browsers send by HTTPS only, where the service speaks that.
+fn secure(service: &Service) -> &'static str {
+    if service.url.starts_with("https://") { "; Secure" } else { "" }
 }
 
 fn address(peer: &Peer) -> IpAddr {

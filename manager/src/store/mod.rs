@@ -132,6 +132,11 @@ impl Store {
         Ok(Self { connection: Mutex::new(connection) })
     }
 
+    /// Whether the database can be asked.
+    pub fn answers(&self) -> Result<()> {
+        Ok(self.connection().query_row("SELECT 1", [], |_| Ok(()))?)
+    }
+
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // every change is one statement or one transaction: a panic elsewhere leaves nothing half done
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
