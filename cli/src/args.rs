@@ -198,6 +198,12 @@ pub struct Serve {
     /// Tell who speaks HTTP at this address where HTTPS is, such as 0.0.0.0:80; --listen itself does so too
     #[arg(long, value_name = "ADDR:PORT")]
     pub http_redirect: Option<SocketAddr>,
+    /// Tell whoever connects here, by HTTP, what there is to count (/metrics); the API does so by a token with the scope `metrics`
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<SocketAddr>,
+    /// How lines of the log are written; YUNJU_LOG says which, such as debug
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub log: LogFormat,
     /// Where images are [default: $YUNJU_CACHE/images or ~/.cache/yunju/images]
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
@@ -240,6 +246,15 @@ pub struct Serve {
     /// Which way what is copied may go between people and their desktops: both, to-guest, from-guest or off
     #[arg(long, value_name = "DIRECTION", default_value = "both")]
     pub clipboard: Policy,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// An object on each line
+    Json,
 }
 
 /// A certificate that nobody gave.

@@ -12,19 +12,18 @@ use yunju_manager::serve::{self, AtEnd, Options, Warm};
 use yunju_manager::tls::Source;
 use yunju_manager::viewers::Policy;
 
-use crate::args::{JailMode, OwnTls, Serve};
+use crate::args::{JailMode, LogFormat, OwnTls, Serve};
 use crate::home;
 
 /// Runs the service until a signal ends it.
 pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
     let filter = EnvFilter::try_from_env("YUNJU_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(colours)
-        .with_writer(std::io::stderr)
-        .init();
+    let log = arguments.log;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log {
+        LogFormat::Text => lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
     let programs = match arguments.bin_dir {
         Some(folder) => folder,
         None => own_folder()?,
@@ -41,6 +40,7 @@ pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
             _ => None,
         },
         redirect: arguments.http_redirect,
+        metrics: arguments.metrics,
         images: arguments.images.unwrap_or_else(default_images),
         programs: Programs {
             vmm: programs.join("yunju-vmm"),
@@ -68,7 +68,12 @@ pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
             point_every: Some(arguments.point_every).filter(|every| !every.is_zero()),
         },
     };
-    Ok(serve::run(options, |url| eprintln!("yunju: open {url}")).await?)
+    Ok(serve::run(options, |url| {
+        if log == LogFormat::Text {
+            eprintln!("yunju: open {url}");
+        }
+    })
+    .await?)
 }
 
 /// The folder that this program is in.

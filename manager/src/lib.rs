@@ -3,6 +3,7 @@
 //! * [`store`]: what is remembered. * [`machines`]: what runs. * [`moments`]: what can be gone back to. * [`images`], [`folder`], [`layers`], [`snapshots`]: what is on disk.
 //! * [`api`]: HTTP for programs; [`web`]: pages for people; [`edge`]: the way from a browser to a desktop's proxy; [`viewers`]: who uses it.
 //! * [`operations`]: work that takes a while. * [`warm`]: desktops that need not boot.
+//! * [`metrics`]: what there is to count.
 //! * [`serve`]: all of it, listening. * [`tls`]: HTTPS. * [`model`], [`http`]: for clients.
 
 pub mod api;
@@ -13,6 +14,7 @@ pub mod http;
 pub mod images;
 pub mod layers;
 pub mod machines;
+pub mod metrics;
 pub mod model;
 pub mod moments;
 pub mod names;

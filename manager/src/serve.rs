@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, header};
@@ -46,6 +47,8 @@ pub struct Options {
     pub limits: Limits,
     /// What becomes of the machines when the service ends.
     pub at_end: AtEnd,
+    /// Where, beside the API, what there is to count is told whoever can connect.
+    pub metrics: Option<SocketAddr>,
     /// What happens by itself while it runs.
     pub policy: Policy,
     /// Whether images are warmed by themselves.
@@ -146,6 +149,14 @@ pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error
     let tending = tokio::spawn(viewers::tend(service.clone(), options.policy));
     let warming =
         (options.warm != Warm::No).then(|| tokio::spawn(warm::tend(service.clone(), options.warm == Warm::AtOnce)));
+    let counting = match options.metrics {
+        Some(at) => {
+            let bound = TcpListener::bind(at).await;
+            let bound = bound.map_err(|error| Error::Listen { address: at.to_string(), error })?;
+            Some(tokio::spawn(axum::serve(bound, api::health::alone(service.clone())).into_future()))
+        }
+        None => None,
+    };
     let app = api::router(service.clone());
     let strict = options.tls.as_ref().is_some_and(|source| *source != tls::Source::SelfSigned);
     let header = strict.then(|| HeaderValue::from_static(tls::STRICT));
@@ -156,10 +167,11 @@ pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error
     let app = app.into_make_service_with_connect_info::<Peer>();
     tracing::info!(%url, data = %data.display(), "listening");
     ready(&url);
-    let watchdog = tokio::spawn(supervised(service));
+    let watchdog = tokio::spawn(supervised(service.clone()));
     let stop = async {
         signals.end(tls.as_deref()).await;
         let _ = sd_notify::notify(&[NotifyState::Stopping]); // nobody may listen
+        service.ending.store(true, Ordering::Relaxed);
         redirecting.iter().for_each(tokio::task::JoinHandle::abort);
         tending.abort();
         warming.iter().for_each(tokio::task::JoinHandle::abort);
@@ -197,6 +209,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error
         _ = axum::serve(local, app).into_future() => {}
     }
     watchdog.abort();
+    counting.iter().for_each(tokio::task::JoinHandle::abort);
     let _ = fs::remove_file(data.join(SOCKET));
     Ok(())
 }

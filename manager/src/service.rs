@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
@@ -15,6 +16,7 @@ use crate::auth::{self, brake::Brake, rate::Rate};
 use crate::folder::Folder;
 use crate::images::{self, Image};
 use crate::machines::Machines;
+use crate::metrics::Requests;
 use crate::model;
 use crate::names;
 use crate::operations::Turns;
@@ -47,6 +49,10 @@ pub struct Service {
     pub revoked: broadcast::Sender<Revoked>,
     /// Whose operation's turn it is.
     pub turns: Turns,
+    /// How requests were answered.
+    pub requests: Requests,
+    /// The service is about to end.
+    pub ending: AtomicBool,
     /// The number of the newest event.
     pub events: watch::Sender<i64>,
     hashing: Semaphore,
@@ -72,7 +78,24 @@ impl Service {
         let (turns, events) = (Turns::default(), watch::Sender::new(newest));
         let (brake, rate, viewers, warming, hashing) =
             (Brake::default(), Rate::default(), Arc::default(), Warming::default(), Semaphore::new(2));
-        Self { store, machines, data, images, url, brake, rate, viewers, warming, revoked, turns, events, hashing }
+        let (requests, ending) = (Requests::default(), AtomicBool::new(false));
+        Self {
+            requests,
+            ending,
+            store,
+            machines,
+            data,
+            images,
+            url,
+            brake,
+            rate,
+            viewers,
+            warming,
+            revoked,
+            turns,
+            events,
+            hashing,
+        }
     }
 
     /// Ends the streams that something gave access to.

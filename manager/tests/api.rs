@@ -19,6 +19,9 @@ async fn every_endpoint_lets_exactly_those_through_who_may() {
         //                                                        nobody new other auditor owner admin
         ("GET",    "/v1/health",                    json!(null), [200, 200, 200, 200, 200, 200]),
         ("GET",    "/v1/openapi.json",              json!(null), [200, 200, 200, 200, 200, 200]),
+        ("GET",    "/health/live",                  json!(null), [200, 200, 200, 200, 200, 200]),
+        ("GET",    "/health/ready",                 json!(null), [200, 200, 200, 200, 200, 200]),
+        ("GET",    "/metrics",                      json!(null), [401, 403, 403, 200, 403, 200]),
         ("POST",   "/v1/session",                   json!({}),   [422, 422, 422, 422, 422, 422]),
         ("GET",    "/v1/session",                   json!(null), [401, 200, 200, 200, 200, 200]),
         ("POST",   "/v1/session/password",          json!({"current": "wrong one", "new": "something"}), [401, 403, 403, 403, 403, 403]),

@@ -85,6 +85,15 @@ impl Service {
 
     /// As [`Self::serve`]; false if it was killed before it listened.
     pub fn try_serve(&mut self, flags: &[&str]) -> bool {
+        self.try_serve_with(flags, &[])
+    }
+
+    /// As [`Self::serve`], with variables in its environment.
+    pub fn serve_with(&mut self, flags: &[&str], environment: &[(&str, &str)]) {
+        assert!(self.try_serve_with(flags, environment), "serve did not come up: {}", self.log());
+    }
+
+    fn try_serve_with(&mut self, flags: &[&str], environment: &[(&str, &str)]) -> bool {
         let log = fs::File::options().create(true).append(true).open(self.path("serve.log")).unwrap();
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
         let mut serve = Command::new(YUNJU)
@@ -94,6 +103,7 @@ impl Service {
             .args(flags)
             .env("YUNJU_DATA", self.path("data"))
             .env("PATH", path)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(Stdio::piped())
@@ -105,7 +115,9 @@ impl Service {
         self.serve = Some(serve);
         while let Some(Ok(line)) = lines.next() {
             writeln!(log, "{line}").unwrap();
-            if let Some(url) = line.strip_prefix("yunju: open ") {
+            let told = serde_json::from_str::<Value>(&line).ok();
+            let told = told.and_then(|told| told["url"].as_str().map(str::to_owned));
+            if let Some(url) = told.as_deref().or_else(|| line.strip_prefix("yunju: open ")) {
                 self.address = url.rsplit('/').next().unwrap().to_owned();
                 std::thread::spawn(move || lines.map_while(Result::ok).for_each(|l| writeln!(log, "{l}").unwrap()));
                 return true;

@@ -7,6 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams, Request, State};
@@ -161,6 +162,7 @@ pub async fn permit(State(gate): State<Gate>, request: Request, next: Next) -> R
     let (mut caller, mut resource) = (None, String::new());
     let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
     let method = parts.method.clone();
+    let begun = Instant::now();
     let response = match admit(&gate, &mut parts, &mut caller, &mut resource).await {
         Ok(()) => {
             let once = method == Method::POST && parts.headers.contains_key(idempotency::KEY);
@@ -178,6 +180,9 @@ pub async fn permit(State(gate): State<Gate>, request: Request, next: Next) -> R
     let Gate { service, action, operation } = gate;
     let done = Done { method: &method, operation, action, peer, caller: caller.as_ref(), resource, request: &id };
     done.record(&service, &response);
+    let (status, took) = (response.status().as_u16(), begun.elapsed());
+    service.requests.answered(operation, status, took);
+    tracing::debug!(operation, status, ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "answered");
     Ok(response)
 }
 

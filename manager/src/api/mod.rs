@@ -10,6 +10,7 @@ mod account;
 mod audit;
 mod console;
 mod desktops;
+pub mod health;
 mod idempotency;
 pub mod openapi;
 mod operations;
@@ -29,7 +30,6 @@ use axum::{Json, Router, middleware};
 
 use crate::service::Service;
 use crate::{model, web};
-use access::Peer;
 use problem::Refusal;
 
 /// A body in JSON.
@@ -53,15 +53,6 @@ pub fn router(service: Arc<Service>) -> Router {
         .layer(DefaultBodyLimit::max(64 << 10))
         .layer(middleware::from_fn(request::identify))
         .with_state(service)
-}
-
-async fn health(State(service): State<Arc<Service>>, peer: axum::extract::ConnectInfo<Peer>) -> Json<model::Health> {
-    let local = matches!(peer.0, Peer::Local(_));
-    Json(model::Health {
-        status: "ok".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        url: local.then(|| service.url.clone()),
-    })
 }
 
 async fn images(State(service): State<Arc<Service>>) -> Result<Json<Vec<model::Image>>, Refusal> {

@@ -77,6 +77,7 @@ fn shape(operation: &str, s: &mut Schemas) -> Option<Shape> {
     ];
     match operation {
         "health" => of(None, 200, one!(m::Health)),
+        "health.live" | "health.ready" | "metrics" => of(None, 200, Answer::Other("text/plain")),
         "openapi" => of(None, 200, Answer::Other("application/json")),
         "login" => of(takes!(m::Login), 200, one!(m::User)),
         "session.show" | "user.show" => of(None, 200, one!(m::User)),

@@ -8,7 +8,7 @@ use axum::http::Method;
 use axum::middleware;
 use axum::routing::{self, MethodRouter};
 
-use super::{access, account, audit, console, desktops, openapi, operations, session, snapshots, users};
+use super::{access, account, audit, console, desktops, health, openapi, operations, session, snapshots, users};
 use crate::auth::authorize::Action;
 use crate::service::Service;
 use crate::{edge, web};
@@ -121,7 +121,10 @@ pub fn all() -> Vec<Route> {
 pub fn api() -> Vec<Route> {
     use Action as A;
     vec![
-        Route::get("health", "/v1/health", A::Look, "Whether the service is well", super::health),
+        Route::get("health", "/v1/health", A::Look, "Whether the service is well", health::health),
+        Route::get("health.live", "/health/live", A::Look, "The process answers", health::live),
+        Route::get("health.ready", "/health/ready", A::Look, "It can do its work; 503 if not", health::ready),
+        Route::get("metrics", "/metrics", A::Count, "What there is to count, for Prometheus", health::metrics),
         Route::get("openapi", "/v1/openapi.json", A::Look, "This description", openapi::serve),
         Route::post("login", "/v1/session", A::Enter, "Log in: a cookie, and the user", session::login),
         Route::get("session.show", "/v1/session", A::Own, "Who is logged in", session::show),

@@ -49,6 +49,8 @@ pub enum Action {
     ChangeUsers,
     /// Read the audit log.
     Audit,
+    /// Read what the service counts.
+    Count,
     /// Change what the service itself does.
     Rule,
 }
@@ -130,7 +132,9 @@ fn by_role(id: Uuid, roles: &[Role], action: Action, resource: Resource) -> Resu
     let allowed = |yes: bool, denial| if yes { Ok(()) } else { Err(denial) };
     match action {
         Action::SeeUsers => allowed(sees_all, ADMIN_ONLY)?,
-        Action::Audit => allowed(sees_all, Denial::Forbidden("only an admin or an auditor may do this"))?,
+        Action::Audit | Action::Count => {
+            allowed(sees_all, Denial::Forbidden("only an admin or an auditor may do this"))?
+        }
         Action::ChangeUsers | Action::Rule | Action::ChooseSize => allowed(admin, ADMIN_ONLY)?,
         Action::Make => allowed(has_own, Denial::Forbidden("your role has no desktops of its own"))?,
         _ => {}
@@ -162,6 +166,7 @@ fn in_scope(scopes: &[Scope], action: Action) -> Result<(), Denial> {
         Action::Watch => Scope::Screen,
         Action::Make | Action::Change | Action::ChooseSize => Scope::Desktops,
         Action::SeeUsers | Action::ChangeUsers | Action::Audit | Action::Rule => Scope::Admin,
+        Action::Count => Scope::Metrics,
     };
     if scopes.contains(&needed) { Ok(()) } else { Err(NO_SCOPE) }
 }

@@ -53,6 +53,12 @@ pub fn make(id: Uuid, memory: u64, cpus: u8, disk: Option<(&Path, u64)>) -> Opti
     Some(group)
 }
 
+/// The group of the desktop with this folder, if there is one.
+pub fn of(folder: &Folder) -> Option<PathBuf> {
+    let group = home()?.join(folder.path().file_name()?);
+    group.is_dir().then_some(group)
+}
+
 /// Removes the group of the desktop with this folder, if there is one, and whatever is still in it.
 pub async fn remove(folder: &Folder) {
     let (Some(home), Some(name)) = (home(), folder.path().file_name()) else { return };

@@ -18,6 +18,7 @@ mod record;
 mod recover;
 pub(crate) mod snapshot;
 mod spawn;
+pub mod spent;
 mod user;
 
 use std::collections::HashMap;

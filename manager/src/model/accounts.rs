@@ -64,11 +64,13 @@ pub enum Scope {
     Desktops,
     /// Manage users and the service, as far as its owner may.
     Admin,
+    /// Read what the service counts.
+    Metrics,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Read, Self::Screen, Self::Desktops, Self::Admin];
+    pub const ALL: [Self; 5] = [Self::Read, Self::Screen, Self::Desktops, Self::Admin, Self::Metrics];
 
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
@@ -77,6 +79,7 @@ impl Scope {
             Self::Screen => "screen",
             Self::Desktops => "desktops",
             Self::Admin => "admin",
+            Self::Metrics => "metrics",
         }
     }
 }
@@ -92,7 +95,7 @@ impl FromStr for Scope {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let scope = Self::ALL.into_iter().find(|scope| scope.as_str() == text);
-        scope.ok_or_else(|| format!("`{text}` is no scope: write read, screen, desktops or admin"))
+        scope.ok_or_else(|| format!("`{text}` is no scope: write read, screen, desktops, admin or metrics"))
     }
 }
 

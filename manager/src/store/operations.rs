@@ -142,6 +142,15 @@ impl Store {
         Ok(statement.query_map(values, operation)?.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// How many operations there are of each kind and state.
+    pub fn count_operations(&self) -> Result<Vec<(String, String, u32)>> {
+        let connection = self.connection();
+        let sql = "SELECT kind, state, count(*) FROM operations GROUP BY kind, state ORDER BY kind, state";
+        let mut statement = connection.prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// What a service before this one had not ended, in the order that it was asked for.
     pub fn unended_operations(&self) -> Result<Vec<Operation>> {
         let connection = self.connection();
