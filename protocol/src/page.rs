@@ -8,6 +8,17 @@ use serde::{Deserialize, Serialize};
 use crate::seat::{Head, Kind, Layout, MOST_TYPED};
 use crate::viewer::May;
 
+/// Where a person is who looks at the screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Whereabouts {
+    /// The pixel of the screen that their pointer is on, if it is on the screen.
+    #[serde(default)]
+    pub at: Option<[u16; 2]>,
+    /// They type.
+    #[serde(default)]
+    pub types: bool,
+}
+
 /// Page to proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
@@ -42,6 +53,8 @@ pub enum FromPage {
         /// Up, likewise.
         y: i16,
     },
+    /// Where this page's person is, for the others.
+    Here(Whereabouts),
 }
 
 /// Proxy to page.
@@ -75,6 +88,25 @@ pub enum ToPage {
     Taken,
     /// The guest's keyboard has this layout.
     Layout(Layout),
+    /// Somebody else looks at the screen, too.
+    Person {
+        /// Which of those who are there.
+        id: u16,
+        /// See [`crate::viewer::Viewer::name`].
+        name: String,
+    },
+    /// Where one of the others is.
+    There {
+        /// Which, of those whom [`ToPage::Person`] told of.
+        id: u16,
+        /// Where.
+        is: Whereabouts,
+    },
+    /// One of the others is no longer there.
+    Gone {
+        /// Which.
+        id: u16,
+    },
 }
 
 impl Head for FromPage {
@@ -82,7 +114,7 @@ impl Head for FromPage {
         match self {
             Self::Clip { kind, length } => (*length, kind.limit()),
             Self::Type { length } => (*length, MOST_TYPED),
-            Self::Layout(_) | Self::Move { .. } | Self::Scroll { .. } => (0, 0),
+            Self::Layout(_) | Self::Move { .. } | Self::Scroll { .. } | Self::Here(_) => (0, 0),
         }
     }
 }
@@ -91,7 +123,12 @@ impl Head for ToPage {
     fn body(&self) -> (u32, u32) {
         match self {
             Self::Clip { kind, length, .. } => (*length, kind.limit()),
-            Self::Able { .. } | Self::Taken | Self::Layout(_) => (0, 0),
+            Self::Able { .. }
+            | Self::Taken
+            | Self::Layout(_)
+            | Self::Person { .. }
+            | Self::There { .. }
+            | Self::Gone { .. } => (0, 0),
         }
     }
 }
@@ -100,14 +137,30 @@ impl Head for ToPage {
 mod tests {
     use super::*;
     use crate::seat::{frame, parse};
+    use crate::viewer::{LONGEST_NAME, Viewer};
 
     #[test]
     fn every_message_keeps_its_name_on_the_wire() {
         let (head, _): (FromPage, _) = parse(b"{\"type\":\"move\",\"x\":-3,\"y\":4,\"buttons\":1}\n").unwrap().unwrap();
         assert_eq!(head, FromPage::Move { x: -3, y: 4, buttons: 1 });
+        let (head, _): (FromPage, _) = parse(b"{\"type\":\"here\",\"at\":[7,65535]}\n").unwrap().unwrap();
+        assert_eq!(head, FromPage::Here(Whereabouts { at: Some([7, 65535]), types: false }));
+        let there = ToPage::There { id: 3, is: Whereabouts { at: None, types: true } };
+        let line = "{\"type\":\"there\",\"id\":3,\"is\":{\"at\":null,\"types\":true}}\n";
+        assert_eq!(frame(&there, b""), line.as_bytes());
         let able = ToPage::Able { agent: true, to_guest: true, from_guest: false, text: true, may: May::NOTHING };
         let line = "{\"type\":\"able\",\"agent\":true,\"to_guest\":true,\"from_guest\":false,\"text\":true,\
                     \"may\":{\"input\":false,\"clipboard\":false,\"sound\":false}}\n";
         assert_eq!(frame(&able, b""), line.as_bytes());
+    }
+
+    #[test]
+    fn the_longest_name_fits_into_a_line() {
+        for character in ['"', '\\', '\u{10ffff}'] {
+            let name = character.to_string().repeat(LONGEST_NAME);
+            let head = ToPage::Person { id: u16::MAX, name: Viewer::new(&name, May::NOTHING).name().to_owned() };
+            let bytes = frame(&head, b"");
+            assert_eq!(parse::<ToPage>(&bytes).unwrap().map(|(read, _)| read), Some(head));
+        }
     }
 }

@@ -175,3 +175,66 @@ test('a locked pointer stays where it is in the desktop, and its buttons work', 
   assert.deepEqual([card.x, card.y], [x, y], 'steps are no positions');
   assert.deepEqual(person.errors, []);
 });
+
+/** Changes what the proxy says to the page beside the screen, as if the service had given its person other rights. */
+async function may(page, rights) {
+  await page.routeWebSocket(/\/ws\/io$/, (here) => {
+    const there = here.connectToServer();
+    here.onMessage((message) => there.send(message));
+    there.onMessage((message) => {
+      const text = message.toString();
+      here.send(text.startsWith('{"type":"able"') ? Buffer.from(text.replace(/"may":\{[^}]*\}/, `"may":${JSON.stringify(rights)}`)) : message);
+    });
+  });
+}
+
+test('who may only look on sees no buttons for what they may not do', async (t) => {
+  const { person } = await desktop(t, { browse: { locale: 'en' } });
+  const hidden = (name) => person.part(`toolbar-${name}`).isHidden();
+  for (const name of ['keys', 'text', 'clipboard', 'sound']) assert.equal(await hidden(name), false, name);
+  await may(person.page, { input: false, clipboard: false, sound: false });
+  await person.page.reload();
+  await person.connected();
+  await person.part('view-only').waitFor({ state: 'attached' });
+  await person.toolbar();
+  for (const name of ['keys', 'text', 'clipboard', 'sound', 'pointer']) await until(`no button ${name}`, () => hidden(name));
+  await person.tool('display');
+  assert.equal(await person.part('setting-view-only').count(), 0, 'there is nothing to choose');
+  await person.keep('looks-on');
+  assert.deepEqual(person.errors, []);
+});
+
+test('two people at one desktop see where the other points, and who types', async (t) => {
+  const { person: ann, service } = await desktop(t, { browse: { locale: 'en' } });
+  await ann.scaled();
+  const bob = await Person.arrive(ann.page.context().browser(), service.url, { locale: 'en', width: 1000, height: 700 });
+  await bob.logIn('me', PASSWORD);
+  await bob.part('desktop-list').waitFor();
+  await bob.open('card');
+  await bob.scaled();
+  const pointer = ann.part('person');
+  await pointer.waitFor({ state: 'attached' });
+  for (const [x, y] of [[600, 400], [100, 90]]) {
+    await bob.move(x, y);
+    await until('the pointer of the other', async () => {
+      const [left, top] = await pointer.evaluate((element) => element.style.translate.split(' ').map(parseFloat));
+      const [box, layer] = [await ann.place(x, y), await ann.part('people').boundingBox()];
+      return (await pointer.getAttribute('data-here')) === 'true' && Math.abs(left + layer.x - box[0]) < 2 && Math.abs(top + layer.y - box[1]) < 2;
+    });
+  }
+  const name = (await pointer.getAttribute('data-name')) || 'Somebody';
+  assert.equal(await pointer.locator('.label').textContent(), name);
+  await until('who is there', async () => (await ann.part('people-said').textContent()) === `with ${name}`);
+  await bob.page.keyboard.down('a');
+  await until('who types', async () => (await ann.part('people-said').textContent()) === `${name} types`);
+  await ann.toolbar();
+  await ann.keep('people');
+  await bob.page.keyboard.up('a');
+  await until('the end of it', async () => (await ann.part('people-said').textContent()) === `with ${name}`);
+  await bob.page.mouse.move(500, 2);
+  await until('a pointer that has left', async () => (await pointer.getAttribute('data-here')) === 'false');
+  await bob.page.context().close();
+  await pointer.waitFor({ state: 'detached' });
+  await until('nobody', () => ann.part('people-said').isHidden());
+  assert.deepEqual([...ann.errors, ...bob.errors], []);
+});

@@ -6,11 +6,13 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use support::frames::{Page, agent, page, page_with_agent};
+use support::client::Messages;
+use support::frames::{Frames, Page, agent, page, page_with_agent};
 use support::lab::{Lab, eventually};
 use yunju_protocol::display::Request;
-use yunju_protocol::page::{FromPage, ToPage};
+use yunju_protocol::page::{FromPage, ToPage, Whereabouts};
 use yunju_protocol::seat::{FromSeat, Kind, Layout, ToSeat, frame};
+use yunju_protocol::viewer::{MAY, NAME};
 use yunju_vnc_proxy::io::{MAX_PAGES, Policy};
 use yunju_vnc_proxy::rfb::clipboard::{Cut, latin1, parse as parse_cut, provide};
 
@@ -188,4 +190,39 @@ fn viewers_of_other_kinds_copy_and_paste_text() {
     assert_eq!(new.cut().1, [2, 0, 0, 1], "it is asked for what it announces");
     new.send(&from_viewer(provide("from a new one: 汉\n")));
     assert_eq!(agent.hear::<ToSeat>().1, "from a new one: 汉\n".as_bytes());
+}
+
+#[test]
+fn who_is_there_too_is_seen_by_name_where_they_point_and_when_they_type() {
+    let lab = Lab::without_machine();
+    let open = |name: &[u8]| {
+        let headers = [(MAY, b"" as &[u8]), (NAME, name)];
+        Frames::new(Messages::open_as(&lab.path("websocket"), "/io", &headers).unwrap())
+    };
+    let (mut ann, mut bob): (Page, Page) = (open(b"Ann"), open(b"B%C3%B6b"));
+    let named = |page: &mut Page| loop {
+        if let ToPage::Person { id, name } = page.hear().0 {
+            return (id, name);
+        }
+    };
+    let (bobs, name) = named(&mut ann);
+    assert_eq!((name.as_str(), named(&mut bob).1.as_str()), ("Böb", "Ann"));
+    for at in 0..2000 {
+        bob.say(&FromPage::Here(Whereabouts { at: Some([at, 7]), types: false }), b"");
+    }
+    let last = Whereabouts { at: Some([5, 6]), types: true };
+    bob.say(&FromPage::Here(last), b"");
+    let mut told = 0;
+    loop {
+        let (head, _) = ann.hear();
+        let ToPage::There { id, is } = head else { panic!("{head:?}") };
+        assert_eq!(id, bobs);
+        told += 1;
+        if is == last {
+            break;
+        }
+    }
+    assert!(told < 1000, "of much at once the last is told: {told}");
+    drop(bob);
+    assert_eq!(ann.hear::<ToPage>().0, ToPage::Gone { id: bobs });
 }

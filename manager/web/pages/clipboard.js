@@ -215,3 +215,5 @@ const tool = add({
     show();
   },
 });
+
+side.addEventListener("able", () => (tool.hidden = !side.may.clipboard));

@@ -11,6 +11,7 @@ import "./pointer.js";
 import "./display.js";
 import "./power.js";
 import "./sound.js";
+import "./people.js";
 import "./fullscreen.js";
 import "./statistics.js";
 

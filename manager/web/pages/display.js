@@ -8,6 +8,7 @@ import { ICONS } from "./icons.js";
 import { choice, group, toggle } from "./panel.js";
 import { session } from "./session.js";
 import { settings } from "./settings.js";
+import { side } from "./side.js";
 import { LANGUAGES, language, speak, t } from "./text.js";
 import { add } from "./toolbar.js";
 
@@ -130,12 +131,19 @@ export function shown() {
   return { width: remote.width, height: remote.height, scale };
 }
 
-function look(on) {
+let chosen = false; // to look on only
+
+/** Who may do no more looks on, whatever they chose. */
+function look() {
+  const on = chosen || !side.may.input;
+  if (on === viewOnly) return;
   viewOnly = on;
   if (session.rfb) session.rfb.viewOnly = on;
   part("view-only").hidden = !on;
   if (!on) changed();
 }
+
+side.addEventListener("able", look);
 
 for (const name of ["size", "zoom"]) settings.on(name, changed);
 settings.on("quality", level);
@@ -163,7 +171,10 @@ add({
           ["thrifty", t("Thrifty"), t("Little is sent while it moves; exact when it rests.")],
         ], settings.quality, (value) => (settings.quality = value))),
       group("",
-        toggle("setting-view-only", t("View only"), viewOnly, look, t("Keys and pointer stay here")),
+        side.may.input && toggle("setting-view-only", t("View only"), chosen, (on) => {
+          chosen = on;
+          look();
+        }, t("Keys and pointer stay here")),
         toggle("setting-statistics", t("Statistics"), settings.statistics, (on) => (settings.statistics = on)),
         toggle("setting-pinned", t("Keep the toolbar in view"), settings.pinned, (on) => (settings.pinned = on))),
       group("", choice("language", t("Language"), Object.entries(LANGUAGES), language, speak)),

@@ -154,3 +154,8 @@ const tool = add({
     tellUsed();
   },
 });
+
+side.addEventListener("able", () => {
+  tool.hidden = !side.may.input;
+  if (tool.hidden && !field.hidden) use(false);
+});

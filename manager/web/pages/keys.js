@@ -4,6 +4,7 @@ import { make } from "./dom.js";
 import { ICONS } from "./icons.js";
 import { group } from "./panel.js";
 import { session } from "./session.js";
+import { side } from "./side.js";
 import { t } from "./text.js";
 import { add } from "./toolbar.js";
 
@@ -73,5 +74,6 @@ const tool = add({
 });
 
 const usable = () => (tool.disabled = !session.connected);
+side.addEventListener("able", () => (tool.hidden = !side.may.input));
 session.addEventListener("state", usable);
 usable();

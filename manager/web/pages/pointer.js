@@ -98,6 +98,6 @@ const tool = add({
   press: () => lock().catch(() => {}),
 });
 tool.pressed = false;
-const offer = () => (tool.hidden = !side.able.agent && !side.open);
+const offer = () => (tool.hidden = !side.may.input || (!side.able.agent && !side.open));
 side.addEventListener("able", offer);
 offer();

@@ -1,9 +1,10 @@
 // What goes between this page and the guest beside the screen: clipboard, typed text, layout, steps of the pointer.
 //
 //     side.able                   what is possible now: { agent, to_guest, from_guest, text }
+//     side.may                    what this person may: { input, clipboard, sound }; the proxy has the last word
 //     side.send({ type, … }, bytes)
 //
-// Events: `able`, and `clip`, `taken`, `layout` with what was said in `detail` (`bytes` is what followed it). A frame is a line
+// Events: `able`, and `clip`, `taken`, `layout`, `person`, `there`, `gone` with what was said in `detail` (`bytes` is what followed it). A frame is a line
 // of JSON and as many bytes as its `length` says, as protocol/src/seat.rs and page.rs have it; messages of the websocket cut them anywhere.
 
 import { session } from "./session.js";
@@ -15,20 +16,28 @@ const PIECE = 512 << 10;
 const PAUSE = 2000;
 
 const NOTHING = { agent: false, to_guest: false, from_guest: false, text: false };
+const ALL = { input: true, clipboard: true, sound: true };
 const LINE_END = 10;
 
 class Side extends EventTarget {
   able = NOTHING;
+  may = ALL;
   #socket = null;
   #received = new Uint8Array();
 
-  /** Whether there is somebody who can be told. */
+  /** Whether somebody hears what is done here with keys and pointer. */
   get open() {
-    return this.#socket?.readyState === WebSocket.OPEN && !session.rfb?.viewOnly;
+    return this.#hears && !session.rfb?.viewOnly;
+  }
+
+  get #hears() {
+    return this.#socket?.readyState === WebSocket.OPEN;
   }
 
   send(head, bytes = new Uint8Array()) {
-    if (!this.open) return;
+    // who only looks on still points, and pastes if that is all that they may not do
+    const quiet = head.type === "here" || (head.type === "clip" && !this.may.input);
+    if (!(quiet ? this.#hears : this.open)) return;
     const line = new TextEncoder().encode(`${JSON.stringify(bytes.length ? { ...head, length: bytes.length } : head)}\n`);
     const frame = new Uint8Array(line.length + bytes.length);
     frame.set(line);
@@ -75,7 +84,11 @@ class Side extends EventTarget {
   }
 
   #tell(type, detail) {
-    if (type === "able") this.able = detail;
+    if (type === "able") {
+      this.able = detail;
+      // a connection that is lost changes nothing about it, and a proxy of before has no such words
+      this.may = detail.may ?? this.may;
+    }
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }

@@ -6,6 +6,7 @@ import { group, toggle } from "./panel.js";
 import { Player } from "./player.js";
 import { session } from "./session.js";
 import { settings } from "./settings.js";
+import { side } from "./side.js";
 import { t } from "./text.js";
 import { add } from "./toolbar.js";
 
@@ -28,7 +29,7 @@ const tool = add({
     const microphone = toggle("sound-microphone", t("Microphone"), player.speaks, speak, t("The desktop hears it while this page is open."));
     const refusal = make("p", { class: "quiet", role: "status", "data-testid": "sound-refusal" });
     player.addEventListener("microphone", () => (microphone.querySelector("input").checked = player.speaks));
-    panel.append(group(t("Sound"), on, volume, ...(navigator.mediaDevices ? [microphone, refusal] : [])));
+    panel.append(group(t("Sound"), on, volume, ...(navigator.mediaDevices && side.may.input ? [microphone, refusal] : [])));
 
     async function speak(wanted) {
       refusal.textContent = "";
@@ -45,13 +46,15 @@ const tool = add({
 // browsers play samples for pages that came safely only: by https, or from this machine
 const able = "AudioWorkletNode" in globalThis;
 tool.hidden = !able;
+side.addEventListener("able", apply);
 
 function apply() {
   if (!able) return;
+  tool.hidden = !side.may.sound;
   player.volume = settings.sound ? settings.volume / 100 : 0;
   tool.icon = settings.sound && settings.volume > 0 ? ICONS.sound : ICONS.muted;
   // what is not heard is not sent
-  if (session.connected && (settings.sound || player.speaks)) player.connect();
+  if (session.connected && side.may.sound && (settings.sound || player.speaks)) player.connect();
   else player.close();
 }
 

@@ -234,6 +234,10 @@ export default {
   "Keyboard layout": "键盘布局",
   "As on this device": "与本设备相同",
   "The desktop's keyboard is now “{name}”.": "桌面的键盘布局现在是“{name}”。",
+  "Somebody": "某人",
+  "{name} types": "{name} 正在输入",
+  "with {name}": "与 {name} 一起",
+  "with {count} others": "与另外 {count} 人一起",
   "Lock the pointer": "锁定鼠标",
   "Lock the pointer, for games; Escape lets it go": "锁定鼠标（适合游戏）；按 Esc 释放",
 

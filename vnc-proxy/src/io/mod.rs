@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod page;
+pub mod people;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -40,6 +41,7 @@ pub struct Seat {
     /// The frame that fills the guest's clipboard: of several only the last counts.
     pasting: watch::Sender<Option<Arc<Vec<u8>>>>,
     pages: Arc<Semaphore>,
+    people: people::People,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +86,7 @@ impl Seat {
             news: watch::Sender::new(0),
             pasting: watch::Sender::new(None),
             pages: Arc::new(Semaphore::new(MAX_PAGES)),
+            people: people::People::default(),
         }
     }
 

@@ -1,16 +1,23 @@
 //! A browser's page beside its screen: what RFB has no words for.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tracing::info;
 use yunju_protocol::display::Request;
 use yunju_protocol::page::{FromPage, ToPage};
 use yunju_protocol::seat::{frame, parse};
 use yunju_protocol::viewer::{May, Viewer};
 
+use super::people::{Place, Told};
 use super::{Policy, Seat, View};
 use crate::transport::{self, Sink, Source};
 use crate::viewer::Desk;
+
+/// A page is told this often at most where the others are.
+const GLIMPSE: Duration = Duration::from_millis(50);
 
 /// Why a page was given up.
 #[derive(Debug, thiserror::Error)]
@@ -28,10 +35,11 @@ pub async fn serve(mut source: Source, mut sink: Sink, viewer: &Viewer, desk: &D
     let Ok(_place) = desk.seat.pages.try_acquire() else {
         return sink.close("as many pages are there as can be").await;
     };
+    let place = desk.seat.people.enter(viewer.name());
     let mut buttons = 0;
     let error = tokio::select! {
-        Err(error) = read(&mut source, viewer.may, desk, &mut buttons) => error,
-        Err(error) = write(&mut sink, viewer.may, &desk.seat) => error,
+        Err(error) = read(&mut source, viewer.may, desk, &place, &mut buttons) => error,
+        Err(error) = write(&mut sink, viewer.may, &desk.seat, &place) => error,
     };
     if buttons != 0 {
         drop(desk.machine.try_send(Request::Move { x: 0, y: 0, buttons: 0 }));
@@ -40,13 +48,19 @@ pub async fn serve(mut source: Source, mut sink: Sink, viewer: &Viewer, desk: &D
     sink.close(&error.to_string()).await;
 }
 
-async fn read(source: &mut Source, may: May, desk: &Desk, buttons: &mut u8) -> Result<Infallible, Error> {
+async fn read(
+    source: &mut Source,
+    may: May,
+    desk: &Desk,
+    place: &Place<'_>,
+    buttons: &mut u8,
+) -> Result<Infallible, Error> {
     let mut received = Vec::new();
     loop {
         while let Some((head, body)) = parse::<FromPage>(&received)? {
             let end = body.end;
             if allows(may, &head) {
-                obey(head, &received[body], desk, buttons).await;
+                obey(head, &received[body], desk, place, buttons).await;
             }
             received.drain(..end);
         }
@@ -61,14 +75,17 @@ fn allows(may: May, head: &FromPage) -> bool {
     match head {
         FromPage::Clip { .. } => may.clipboard,
         FromPage::Type { .. } | FromPage::Layout(_) | FromPage::Move { .. } | FromPage::Scroll { .. } => may.input,
+        // Who may only look may point at something.
+        FromPage::Here(_) => true,
     }
 }
 
-async fn obey(head: FromPage, body: &[u8], desk: &Desk, buttons: &mut u8) {
+async fn obey(head: FromPage, body: &[u8], desk: &Desk, place: &Place<'_>, buttons: &mut u8) {
     match head {
         FromPage::Clip { kind, .. } => desk.seat.paste(kind, body),
         FromPage::Type { .. } => desk.seat.type_text(body),
         FromPage::Layout(layout) => desk.seat.set_layout(layout),
+        FromPage::Here(whereabouts) => place.is(whereabouts),
         FromPage::Move { x, y, buttons: held } => {
             let request = Request::Move { x, y, buttons: held };
             if std::mem::replace(buttons, held) == held {
@@ -84,9 +101,11 @@ async fn obey(head: FromPage, body: &[u8], desk: &Desk, buttons: &mut u8) {
 }
 
 /// Tells what is different from what was told last. A page that is slow skips what it missed.
-async fn write(sink: &mut Sink, may: May, seat: &Seat) -> Result<Infallible, Error> {
+async fn write(sink: &mut Sink, may: May, seat: &Seat, place: &Place<'_>) -> Result<Infallible, Error> {
     let mut news = seat.news();
     let mut told: Option<View> = None;
+    let (mut others, mut of_others, mut rested) = (place.news(), Told::default(), Instant::now());
+    others.mark_changed();
     loop {
         news.mark_unchanged();
         let now = seat.view();
@@ -94,9 +113,23 @@ async fn write(sink: &mut Sink, may: May, seat: &Seat) -> Result<Infallible, Err
             sink.send(&bytes).await?;
         }
         told = Some(now);
-        // The sender is there for as long as the seat is.
-        drop(news.changed().await);
+        tokio::select! {
+            // The senders are there for as long as the seat is.
+            _ = news.changed() => {}
+            () = glimpse(&mut others, rested) => {
+                for bytes in place.differences(&mut of_others) {
+                    sink.send(&bytes).await?;
+                }
+                rested = Instant::now() + GLIMPSE;
+            }
+        }
     }
+}
+
+/// Waits until something is new with the others, and not before a time.
+async fn glimpse(others: &mut watch::Receiver<()>, rested: Instant) {
+    sleep_until(rested).await;
+    drop(others.changed().await);
 }
 
 fn differences(told: Option<&View>, now: &View, may: May, policy: Policy) -> Vec<Vec<u8>> {
