@@ -7,7 +7,7 @@ IMAGE ?= desktop
 PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-host test-native test-pages test-lab test-fuzz lint fuzz bench images build deps setup clean
+.PHONY: help run test test-host test-native test-pages test-api test-lab test-fuzz lint fuzz bench images build deps setup clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -20,7 +20,7 @@ run: ## Build everything, boot a desktop and print where to open it (IMAGE=deskt
 
 test: ## All tests, all three tiers
 	@ci/setup
-	@$(MAKE) --no-print-directory deps lint test-host test-native test-pages test-fuzz test-lab
+	@$(MAKE) --no-print-directory deps lint test-host test-api test-native test-pages test-fuzz test-lab
 
 test-host: ## Tier 1: parsers, encoders, devices, store, API
 	cargo build --workspace --bins --examples --locked
@@ -28,6 +28,10 @@ test-host: ## Tier 1: parsers, encoders, devices, store, API
 	cargo test -p yunju-vmm --lib --bins --locked
 	cd images/probe && cargo test --lib --locked
 	cd images/agent && cargo test --locked
+
+test-api: deps ## Tier 1: schemathesis asks every address of the API what its description allows, and what it does not
+	cargo build -p yunju --bins --examples --locked
+	tests/api/run
 
 test-native: ## Tier 2: the monitor with probe guests on this host's /dev/kvm
 	cargo test -p yunju-vmm --test native --test prisoner --locked
