@@ -62,6 +62,9 @@ pub struct Desktop {
     pub owner: String,
     /// Whether its machine runs.
     pub state: State,
+    /// Since when, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// How the machine last ended, unless it was started since.
     pub ended: Option<Ended>,
     /// What it was made from.

@@ -1,6 +1,7 @@
 //! A desktop in time: snapshots of it, going back to them, and other desktops that go on from them.
 
 use jiff::Timestamp;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::api::problem::Refusal;
@@ -190,7 +191,11 @@ impl Service {
         }
         tracing::info!(desktop = %desktop.name, forks = %names.join(", "), "desktop forked");
         let made = ids.iter().filter_map(|id| self.store.desktop(*id).transpose());
-        Ok(made.collect::<store::Result<_>>()?)
+        let made: Vec<Desktop> = made.collect::<store::Result<_>>()?;
+        for desktop in &made {
+            self.tell("desktop.add", desktop.owner_id, &json!({"id": desktop.id, "name": desktop.name}));
+        }
+        Ok(made)
     }
 
     /// Removes a snapshot from a desktop's list.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -21,6 +22,7 @@ use crate::model;
 use crate::names;
 use crate::operations::Turns;
 use crate::store::{self, Store, User};
+use crate::thumbnails::Thumbnails;
 use crate::viewers::Viewers;
 use crate::warm::Warming;
 
@@ -43,6 +45,8 @@ pub struct Service {
     pub rate: Rate,
     /// Who looks at desktops.
     pub viewers: Arc<Viewers>,
+    /// Small pictures of desktops.
+    pub thumbnails: Thumbnails,
     /// How images are being warmed.
     pub warming: Warming,
     /// Tells open streams that their right to exist has ended.
@@ -79,6 +83,7 @@ impl Service {
         let (brake, rate, viewers, warming, hashing) =
             (Brake::default(), Rate::default(), Arc::default(), Warming::default(), Semaphore::new(2));
         let (requests, ending) = (Requests::default(), AtomicBool::new(false));
+        let thumbnails = Thumbnails::default();
         Self {
             requests,
             ending,
@@ -90,6 +95,7 @@ impl Service {
             brake,
             rate,
             viewers,
+            thumbnails,
             warming,
             revoked,
             turns,
@@ -245,15 +251,32 @@ impl Service {
         Ok(())
     }
 
+    /// Since when a desktop is in this state, as far as is known.
+    fn since(&self, state: model::State, desktop: &store::Desktop, ended: Option<&store::Ended>) -> Option<Timestamp> {
+        match state {
+            model::State::Stopped => ended.map(|ended| ended.at),
+            model::State::Suspended => {
+                desktop.resume.and_then(|id| self.store.snapshot(id).ok().flatten()).map(|kept| kept.created)
+            }
+            // it is written at each start
+            _ => {
+                let written =
+                    Folder::of(&self.data, desktop.id).file("machine.json").metadata().ok()?.modified().ok()?;
+                Timestamp::try_from(written).ok()
+            }
+        }
+    }
+
     /// A desktop as the API shows it.
     pub fn show(&self, desktop: store::Desktop) -> model::Desktop {
         let state = self.machines.state(desktop.id);
         // a machine that ended after `desktop` was read: its reason was recorded before it left the table
         let ended = match self.store.desktop(desktop.id) {
             Ok(Some(now)) => now.ended,
-            Ok(None) | Err(_) => desktop.ended,
+            Ok(None) | Err(_) => desktop.ended.clone(),
         };
         model::Desktop {
+            since: self.since(state, &desktop, ended.as_ref()),
             state,
             id: desktop.id,
             name: desktop.name,

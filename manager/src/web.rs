@@ -32,7 +32,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// Pages and assets.
 pub(crate) fn routes() -> Vec<Route> {
     vec![
-        Route::get("page.desktops", "/", Action::Look, "The desktops", desktops),
+        Route::get("page.desktops", "/", Action::Look, "The desktops", portal),
+        Route::get("page.windows", "/windows", Action::Look, "Several desktops side by side", portal),
+        Route::get("page.account", "/account", Action::Look, "The own account", portal),
+        Route::get("page.admin", "/admin/{page}", Action::Look, "Administration", portal),
         Route::get("page.login", "/login", Action::Look, "Logging in", login),
         Route::get("page.desktop", "/desktops/{desktop}", Action::Look, "A desktop's screen", desktop),
         Route::get("page.api", "/docs/api", Action::Look, "The API, described", openapi::page),
@@ -67,8 +70,9 @@ async fn login(request: Request) -> Response {
     page("login.html", &request)
 }
 
-async fn desktops(request: Request) -> Response {
-    for_users("desktops.html", request)
+async fn portal(request: Request) -> Response {
+    // one document, whose modules show what its address says
+    for_users("portal.html", request)
 }
 
 async fn desktop(request: Request) -> Response {

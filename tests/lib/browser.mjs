@@ -77,6 +77,17 @@ export class Person {
     await this.part('login-submit').click();
   }
 
+  /** Opens the menu of the account. */
+  async accountMenu() {
+    if (!(await this.part('logout').isVisible())) await this.part('account-menu').click();
+  }
+
+  async logOut() {
+    await this.accountMenu();
+    await this.part('logout').click();
+    await this.part('login-form').waitFor();
+  }
+
   card(name) {
     return this.page.locator(`[data-testid="desktop-card"][data-name="${name}"]`);
   }

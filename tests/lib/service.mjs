@@ -2,6 +2,7 @@
 
 import { execFile, spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
+import { request } from 'node:http';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -48,6 +49,20 @@ export class Service {
   async yunju(...words) {
     const { stdout } = await run(path.join(BINARIES, 'yunju'), ['--data', this.data, ...words], { maxBuffer: 64 << 20 });
     return stdout;
+  }
+
+  /** Asks the API at its local socket, as somebody who may do everything. */
+  ask(method, path, body) {
+    return new Promise((resolve, reject) => {
+      const asked = request({ socketPath: `${this.data}/yunju.sock`, method, path, headers: body ? { 'content-type': 'application/json' } : {} }, async (answer) => {
+        let text = '';
+        for await (const piece of answer) text += piece;
+        if (answer.statusCode >= 400) reject(new Error(`${method} ${path}: ${answer.statusCode} ${text}`));
+        else resolve(text ? JSON.parse(text) : undefined);
+      });
+      asked.once('error', reject);
+      asked.end(body && JSON.stringify(body));
+    });
   }
 
   async end(signal = 'SIGTERM') {

@@ -55,7 +55,7 @@ async function sharp(person, [x, y, width, height]) {
 test('the pages speak the language of the browser, and another one when asked, from then on', async (t) => {
   const { arrive } = await desk(t);
   const person = await arrive({ locale: 'zh-CN' });
-  await until('the portal in Chinese', async () => (await person.part('logout').innerText()) === '退出登录');
+  await until('the portal in Chinese', async () => (await person.part('desktop-create').innerText()) === '新建桌面');
   await person.keep('desktops-zh');
   await person.open('card');
   assert.equal(await person.page.evaluate(() => document.documentElement.lang), 'zh-CN');
@@ -70,8 +70,8 @@ test('the pages speak the language of the browser, and another one when asked, f
   await person.part('language-en').click();
   await until('the desktop in English', async () => (await person.part('connection-state').textContent()) === 'connected');
   await person.page.goto(person.url);
-  await until('the portal in English', async () => (await person.part('logout').innerText()) === 'Log out');
-  await person.part('logout').click();
+  await until('the portal in English', async () => (await person.part('desktop-create').innerText()) === 'New desktop');
+  await person.logOut();
   await person.part('login-form').waitFor();
   assert.equal(await person.part('login-submit').innerText(), 'Log in');
   await person.part('other-language').click();

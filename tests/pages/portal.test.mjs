@@ -19,8 +19,7 @@ test('a wrong password is refused in words, and a one-time password works once',
   await person.keep('login-refused');
   await person.logInFirst('ann', oneTime, PASSWORD);
   await person.part('desktops-empty').waitFor();
-  await person.part('logout').click();
-  await person.part('login-form').waitFor();
+  await person.logOut();
   await person.logIn('ann', oneTime);
   await person.part('login-error').waitFor();
   await person.logIn('ann', PASSWORD);
@@ -65,8 +64,7 @@ test('an invited person chooses a password by the link, once, and shows a second
     const answer = await fetch('/v1/session/factor/confirm', { method: 'POST', headers, body: JSON.stringify({ code }) });
     return (await answer.json()).codes;
   }, code(key));
-  await person.part('logout').click();
-  await person.part('login-form').waitFor();
+  await person.logOut();
   await person.logIn('ann', PASSWORD);
   await person.part('login-code').fill('000000');
   await person.part('login-submit').click();
@@ -76,8 +74,7 @@ test('an invited person chooses a password by the link, once, and shows a second
   await person.part('login-submit').click();
   await person.part('desktops-empty').waitFor();
 
-  await person.part('logout').click();
-  await person.part('login-form').waitFor();
+  await person.logOut();
   await person.page.goto('about:blank');
   await person.page.goto(url);
   await choose();
@@ -91,7 +88,7 @@ test('a person makes a desktop, which starts, sees it in the list, stops and del
   await person.logInFirst('ann', oneTime, PASSWORD);
   await person.part('desktop-create').click();
   await person.part('create-name').fill('study');
-  await person.part('create-image').selectOption('card');
+  await person.part('create-image-card').check();
   await person.keep('create');
   await person.part('create-submit').click();
   const card = person.card('study');

@@ -225,7 +225,9 @@ pub async fn begin_factor(
     if !service.store.set_unconfirmed_factor(user.id, &key)? {
         return Err(Refusal::conflict("there is a second factor already: remove it first"));
     }
-    Ok(Json(FactorKey { key: totp::base32(&key), uri: totp::uri(&user.name, &key) }))
+    let uri = totp::uri(&user.name, &key);
+    let qr = totp::qr(&uri).ok_or_else(|| Refusal::internal("the authenticator's key does not fit into a QR code"))?;
+    Ok(Json(FactorKey { key: totp::base32(&key), uri, qr }))
 }
 
 pub async fn confirm_factor(

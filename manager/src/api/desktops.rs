@@ -23,6 +23,7 @@ use crate::model::{Desktop, DesktopChange, NewDesktop, State, Stop};
 use crate::operations::Work;
 use crate::service::Service;
 use crate::store;
+use crate::thumbnails::{self, Source};
 
 type Shared = extract::State<Arc<Service>>;
 
@@ -37,6 +38,11 @@ const LOG_PIECE: u64 = 1 << 20;
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     limit: Option<u32>,
+    /// Only those of this user.
+    owner: Option<String>,
+    /// Only those with this in their name, their owner's or their image's.
+    #[serde(default)]
+    search: String,
     /// The name after which the page begins.
     #[serde(default)]
     cursor: String,
@@ -49,7 +55,8 @@ pub async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Refusal> {
     let limit = paging::limit(query.limit)?;
-    let desktops = service.store.desktops_after(caller.sees(), &query.cursor, limit)?;
+    let wanted = store::Wanted { owner: query.owner, search: query.search };
+    let desktops = service.store.desktops_after(caller.sees(), &wanted, &query.cursor, limit)?;
     let next = desktops.last().filter(|_| desktops.len() == limit as usize).map(|desktop| desktop.name.clone());
     let shown: Vec<_> = desktops.into_iter().map(|desktop| service.show(desktop)).collect();
     Ok(paging::page(&uri, next.as_deref(), Json(shown)))
@@ -265,6 +272,39 @@ pub async fn screenshot(
         (StatusCode::NOT_FOUND, _) => Err(Refusal::conflict(format!("`{}` shows no picture yet", desktop.name))),
         (status, _) => Err(Refusal::upstream(format!("the machine answers {status}"))),
     }
+}
+
+/// What the screen shows, or showed when it fell asleep, in a few KiB.
+pub async fn thumbnail(
+    extract::State(service): Shared,
+    Found(desktop): Found<store::Desktop>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let none = || Refusal::conflict(format!("`{}` shows no picture", desktop.name));
+    let source = match service.machines.state(desktop.id) {
+        State::Running | State::Stopping | State::Suspending => {
+            Source::Machine(Folder::of(&service.data, desktop.id).run_file("control.sock"))
+        }
+        State::Suspended => {
+            let kept = desktop.resume.ok_or_else(none)?;
+            Source::Snapshot(kept, service.machines.context().snapshots.file(kept, "screen.png"))
+        }
+        State::Stopped | State::Starting => return Err(none()),
+    };
+    let thumbnail = service.thumbnails.of(desktop.id, source).await.map_err(|error| match error {
+        thumbnails::Error::Nothing => none(),
+        error @ thumbnails::Error::Read { .. } => Refusal::internal(error.to_string()),
+        error => Refusal::upstream(error.to_string()),
+    })?;
+    let headers_out = [
+        (header::CONTENT_TYPE, "image/jpeg".to_owned()),
+        (header::CACHE_CONTROL, "private, no-cache".to_owned()),
+        (header::ETAG, thumbnail.tag.clone()),
+    ];
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|tags| matches(tags, &thumbnail.tag)) {
+        return Ok((StatusCode::NOT_MODIFIED, headers_out).into_response());
+    }
+    Ok((headers_out, thumbnail.jpeg).into_response())
 }
 
 /// `?source=serial&offset=0`

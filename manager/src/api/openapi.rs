@@ -43,6 +43,11 @@ fn reference<T: ToSchema>(schemas: &mut Schemas) -> Value {
 
 const PAGE: (&str, &str, &str) = ("limit", "integer", "At most so many, up to 1000");
 const CURSOR: (&str, &str, &str) = ("cursor", "integer", "Where a page goes on: `Link` has it");
+const NAME_CURSOR: (&str, &str, &str) = ("cursor", "string", "Where a page goes on: `Link` has it");
+const OWNER: (&str, &str, &str) = ("owner", "string", "Only those of this user");
+const DESKTOP_SEARCH: (&str, &str, &str) =
+    ("search", "string", "Only those with this in their name, their owner's or their image's");
+const USER_SEARCH: (&str, &str, &str) = ("search", "string", "Only those with this in their name");
 const USER: (&str, &str, &str) = ("user", "string", "Somebody else's, for who may see them");
 
 /// The shape of an operation; `None` if nobody wrote it down.
@@ -99,7 +104,7 @@ fn shape(operation: &str, s: &mut Schemas) -> Option<Shape> {
         "token.list" => asked(&[USER], of(None, 200, many!(m::Token))),
         "token.add" => of(takes!(m::NewToken), 201, one!(m::NewTokenAnswer)),
         "link.use" => of(takes!(m::LinkUse), 204, Answer::Nothing),
-        "user.list" => of(None, 200, many!(m::User)),
+        "user.list" => asked(&[USER_SEARCH, PAGE, NAME_CURSOR], of(None, 200, many!(m::User))),
         "user.add" => of(takes!(m::NewUser), 201, one!(m::OneTimePassword)),
         "user.change" => of(takes!(m::UserChange), 200, one!(m::User)),
         "user.password" => of(None, 200, one!(m::OneTimePassword)),
@@ -121,10 +126,7 @@ fn shape(operation: &str, s: &mut Schemas) -> Option<Shape> {
         "audit.export" => asked(FILTER, of(None, 200, Answer::Other("application/x-ndjson"))),
         "image.list" => of(None, 200, many!(m::Image)),
         "image.warm" => of(None, 202, Answer::Nothing),
-        "desktop.list" => asked(
-            &[PAGE, ("cursor", "string", "Where a page goes on: `Link` has it")],
-            of(None, 200, many!(m::Desktop)),
-        ),
+        "desktop.list" => asked(&[OWNER, DESKTOP_SEARCH, PAGE, NAME_CURSOR], of(None, 200, many!(m::Desktop))),
         "desktop.add" => of(takes!(m::NewDesktop), 201, one!(m::Desktop)),
         "desktop.show" => of(None, 200, one!(m::Desktop)),
         "desktop.change" => of(takes!(m::DesktopChange), 200, one!(m::Desktop)),
@@ -138,6 +140,7 @@ fn shape(operation: &str, s: &mut Schemas) -> Option<Shape> {
         "snapshot.list" | "desktop.snapshot.list" => of(None, 200, many!(m::Snapshot)),
         "desktop.snapshot.take" => of(takes!(m::NewSnapshot), 201, one!(m::Snapshot)),
         "desktop.snapshot.screen" | "desktop.screenshot" => of(None, 200, Answer::Other("image/png")),
+        "desktop.thumbnail" => of(None, 200, Answer::Other("image/jpeg")),
         "desktop.logs" => asked(
             &[
                 ("source", "string", "`serial`, `vmm`, `proxy` or `passt`"),

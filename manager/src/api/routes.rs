@@ -186,6 +186,7 @@ pub fn api() -> Vec<Route> {
         Route::post("desktop.snapshot.restore", "/v1/desktops/{desktop}/snapshots/{snapshot}/restore", A::Change, "Go back to a snapshot", snapshots::restore),
         Route::get("desktop.snapshot.screen", "/v1/desktops/{desktop}/snapshots/{snapshot}/screen", A::Watch, "What the screen showed then, as PNG", snapshots::screen),
         Route::get("desktop.screenshot", "/v1/desktops/{desktop}/screenshot", A::Watch, "What the screen shows, as PNG", desktops::screenshot),
+        Route::get("desktop.thumbnail", "/v1/desktops/{desktop}/thumbnail", A::Watch, "The same in a few KiB, or of a sleeping one what it showed last", desktops::thumbnail),
         Route::get("desktop.logs", "/v1/desktops/{desktop}/logs", A::Watch, "Bytes of a log from `offset` on; `yunju-next-offset` says where they end", desktops::logs),
         Route::get("desktop.console", "/v1/desktops/{desktop}/console", A::Watch, "Upgrade to `yunju-console`: the serial port's bytes, both ways", console::attach),
         Route::get("desktop.watch", "/desktops/{desktop}/ws", A::Watch, "Websocket: RFB", edge::websocket),

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use serde::Deserialize;
 
-use super::Body;
 use super::access::Found;
 use super::audit::Note;
 use super::problem::Refusal;
+use super::{Body, Query, paging};
 use crate::model::{Group, NewGroup, NewUser, OneTimePassword, User, UserChange};
 use crate::service::{Revoked, Service};
 use crate::{auth, names, store};
@@ -21,6 +22,7 @@ type Shared = State<Arc<Service>>;
 pub fn shown(service: &Service, user: store::User) -> Result<User, Refusal> {
     let groups = service.store.groups_of(user.id)?;
     Ok(User {
+        roles: service.store.roles(&user)?,
         name: user.name,
         role: user.role,
         groups: groups.into_iter().map(|group| group.name).collect(),
@@ -33,9 +35,25 @@ pub fn shown(service: &Service, user: store::User) -> Result<User, Refusal> {
     })
 }
 
-pub async fn list(State(service): Shared) -> Result<Json<Vec<User>>, Refusal> {
-    let users = service.store.users()?;
-    users.into_iter().map(|user| shown(&service, user)).collect::<Result<_, _>>().map(Json)
+/// `?limit=100&search=ann&cursor=…`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    limit: Option<u32>,
+    /// Only those whose name has this in it.
+    #[serde(default)]
+    search: String,
+    /// The name after which the page begins.
+    #[serde(default)]
+    cursor: String,
+}
+
+pub async fn list(State(service): Shared, uri: Uri, Query(query): Query<ListQuery>) -> Result<Response, Refusal> {
+    let limit = paging::limit(query.limit)?;
+    let users = service.store.users_after(&query.search, &query.cursor, limit)?;
+    let next = users.last().filter(|_| users.len() == limit as usize).map(|user| user.name.clone());
+    let shown: Vec<_> = users.into_iter().map(|user| shown(&service, user)).collect::<Result<_, _>>()?;
+    Ok(paging::page(&uri, next.as_deref(), Json(shown)))
 }
 
 pub async fn show(State(service): Shared, Found(user): Found<store::User>) -> Result<Json<User>, Refusal> {

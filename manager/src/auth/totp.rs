@@ -33,6 +33,21 @@ pub fn uri(user: &str, key: &[u8]) -> String {
     format!("otpauth://totp/Yunju:{user}?secret={}&issuer=Yunju", base32(key))
 }
 
+/// A QR code as an SVG document, black on white whatever is around it; `None` if the text is too long for one.
+pub fn qr(text: &str) -> Option<String> {
+    /// Modules around it (ISO/IEC 18004 §6.3.8).
+    const QUIET: i32 = 4;
+    let code = qrcodegen::QrCode::encode_text(text, qrcodegen::QrCodeEcc::Medium).ok()?;
+    let size = code.size();
+    let dark = (0..size).flat_map(|y| (0..size).map(move |x| (x, y))).filter(|(x, y)| code.get_module(*x, *y));
+    let path: String = dark.map(|(x, y)| format!("M{} {}h1v1h-1z", x + QUIET, y + QUIET)).collect();
+    let side = size + 2 * QUIET;
+    Some(format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {side} {side}\" shape-rendering=\"crispEdges\">\
+         <path fill=\"#fff\" d=\"M0 0h{side}v{side}H0z\"/><path d=\"{path}\"/></svg>"
+    ))
+}
+
 /// The time step that `code` belongs to: the one of `now` (seconds since 1970) or one beside it, but later than `after`.
 pub fn step_of(key: &[u8], code: &str, now: i64, after: i64) -> Option<i64> {
     let present = now / STEP_SECONDS;

@@ -106,6 +106,9 @@ pub struct User {
     pub name: String,
     /// What they may do.
     pub role: Role,
+    /// The same, and what their groups add.
+    #[serde(default)]
+    pub roles: Vec<Role>,
     /// The groups that they are in.
     #[serde(default)]
     pub groups: Vec<String>,
@@ -359,6 +362,8 @@ pub struct FactorKey {
     pub key: String,
     /// For a QR code.
     pub uri: String,
+    /// That QR code, as an SVG document.
+    pub qr: String,
 }
 
 /// `POST /v1/session/factor/confirm`

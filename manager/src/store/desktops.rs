@@ -139,6 +139,15 @@ pub struct NewDesktop<'a> {
     pub cpus: u8,
 }
 
+/// Which desktops are asked for.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Only those of this user, by name.
+    pub owner: Option<String>,
+    /// Only those with this in their name, their owner's or their image's.
+    pub search: String,
+}
+
 pub(super) fn add(connection: &Connection, new: &NewDesktop<'_>) -> Result<()> {
     let added = connection.execute(
         "INSERT INTO desktops (id, name, owner_id, image, image_digest, image_folder, memory, cpus, created, desired)
@@ -190,14 +199,23 @@ impl Store {
         Ok(statement.query_map([owner], desktop)?.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// At most `limit` desktops of `owner`, or all, whose names come behind `after`, by name.
-    pub fn desktops_after(&self, owner: Option<Uuid>, after: &str, limit: u32) -> Result<Vec<Desktop>> {
+    /// At most `limit` desktops of `owner`, or all, whose names come behind `after`, by name; of these what is asked for.
+    pub fn desktops_after(
+        &self,
+        owner: Option<Uuid>,
+        wanted: &Wanted,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Desktop>> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(&format!(
-            "{SELECT} WHERE (?1 IS NULL OR owner_id = ?1) AND desktops.name > ?2 ORDER BY desktops.name LIMIT ?3"
+            "{SELECT} WHERE (?1 IS NULL OR owner_id = ?1) AND desktops.name > ?2 AND (?4 IS NULL OR users.name = ?4)
+             AND instr(lower(desktops.name || ' ' || users.name || ' ' || image), lower(?5)) > 0
+             ORDER BY desktops.name LIMIT ?3"
         ))?;
         let owner = owner.map(|id| id.to_string());
-        Ok(statement.query_map(params![owner, after, limit], desktop)?.collect::<rusqlite::Result<_>>()?)
+        let found = params![owner, after, limit, wanted.owner, wanted.search];
+        Ok(statement.query_map(found, desktop)?.collect::<rusqlite::Result<_>>()?)
     }
 
     /// The desktop with this id.

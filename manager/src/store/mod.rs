@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub use audit::{AuditFilter, NewAudit};
-pub use desktops::{Desired, Desktop, Ended, NewDesktop};
+pub use desktops::{Desired, Desktop, Ended, NewDesktop, Wanted};
 pub use groups::Group;
 pub use layers::{Below, DisksOf, Layer, Tops};
 pub use operations::{Answered, CURRENT, NewOperation, Operation};

@@ -43,7 +43,7 @@ fn what_is_written_is_there_after_the_database_is_opened_again() {
         ("dev", "alice", 1 << 30, 2)
     );
     assert_eq!(desktop.desired, Desired::Stopped);
-    assert_eq!(store.users().unwrap().len(), 1);
+    assert_eq!(store.users_after("", "", 10).unwrap().len(), 1);
 }
 
 #[test]

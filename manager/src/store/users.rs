@@ -118,11 +118,12 @@ impl Store {
             .map_err(|error| unique(error, "user", name))
     }
 
-    /// All users, by name.
-    pub fn users(&self) -> Result<Vec<User>> {
+    /// At most `limit` users whose names have `search` in them and come behind `after`, by name.
+    pub fn users_after(&self, search: &str, after: &str, limit: u32) -> Result<Vec<User>> {
         let connection = self.connection();
-        let mut statement = connection.prepare_cached("SELECT * FROM users ORDER BY name")?;
-        Ok(statement.query_map([], user)?.collect::<rusqlite::Result<_>>()?)
+        let sql = "SELECT * FROM users WHERE instr(lower(name), lower(?1)) > 0 AND name > ?2 ORDER BY name LIMIT ?3";
+        let mut statement = connection.prepare_cached(sql)?;
+        Ok(statement.query_map(params![search, after, limit], user)?.collect::<rusqlite::Result<_>>()?)
     }
 
     /// The user called `name`.

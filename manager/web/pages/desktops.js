@@ -1,220 +1,167 @@
-// The desktops that one sees: their states as they change, and what can be done with them.
+// My desktops: as they change, and what can be done with them.
 
-import { blob, desktop as path, get, loggedOut, part, post, remove, sleep, when } from "./api.js";
-import { confirm, form } from "./dialogs.js";
-import { openFork, openMoments } from "./moments.js";
-import { t, told } from "./text.js";
+import { desktop as path, get, list, size } from "./api.js";
+import { Card } from "./card.js";
+import { left, openCreate } from "./create.js";
+import { drawing, make } from "./dom.js";
+import * as events from "./events.js";
+import { ICONS } from "./icons.js";
+import { may, me, meet } from "./me.js";
+import { notice } from "./notices.js";
+import * as operations from "./operations.js";
+import { t } from "./text.js";
 
-const list = part("desktop-list");
-const template = document.getElementById("card");
-const cards = new Map(); // id → { element, desktop, pictured }
-let me;
+const PAGE = 60;
+// with fewer one sees at once what is there
+const MANY = 9;
 
-// a picture is looked at anew after this
-const PICTURE_AGE = 5000;
-
-function notice(error) {
-  if (loggedOut(error)) return;
-  const element = part("notice");
-  element.textContent = error.message;
-  element.hidden = false;
-  clearTimeout(notice.timer);
-  notice.timer = setTimeout(() => (element.hidden = true), 8000);
+/** How much of a quota is used. */
+function meter(name, words, used, most) {
+  const full = used >= most;
+  return make("div", { class: "meter", "data-full": full, "data-testid": `quota-${name}` },
+    make("span", {}, words),
+    make("progress", { max: most, value: Math.min(used, most), "aria-label": words }));
 }
 
-const size = (bytes) => (bytes >= 2 ** 30 ? `${+(bytes / 2 ** 30).toFixed(1)} GiB` : `${bytes / 2 ** 20} MiB`);
-
-export function show(desktop) {
-  let card = cards.get(desktop.id);
-  if (!card) {
-    card = { element: template.content.firstElementChild.cloneNode(true), pictured: 0 };
-    cards.set(desktop.id, card);
-    list.append(card.element);
-    wire(card);
-  }
-  card.desktop = desktop;
-  const { element } = card;
-  const failed = ["stopped", "suspended"].includes(desktop.state) && desktop.ended?.failed === true;
-  element.dataset.name = desktop.name;
-  element.dataset.state = desktop.state;
-  element.dataset.failed = failed;
-  const set = (name, change) => change(part(name, element));
-  set("desktop-name", (e) => (e.textContent = desktop.name));
-  set("desktop-state", (e) => {
-    const shown = failed && desktop.state === "stopped" ? "failed" : desktop.state;
-    e.dataset.state = shown;
-    e.textContent = t(shown);
-  });
-  const processors = desktop.cpus === 1 ? t("1 processor") : t("{count} processors", { count: desktop.cpus });
-  const owner = me.role === "admin" ? `${desktop.owner} · ` : "";
-  set("desktop-facts", (e) => (e.textContent = `${owner}${desktop.image} · ${size(desktop.memory)} · ${processors}`));
-  set("desktop-reason", (e) => {
-    e.hidden = !["stopped", "suspended"].includes(desktop.state) || !desktop.ended;
-    e.textContent = told(desktop.ended?.reason ?? "");
-  });
-  const up = ["running", "starting", "suspended"].includes(desktop.state);
-  set("desktop-open", (e) => {
-    e.hidden = !up;
-    e.href = `/desktops/${desktop.name}`;
-  });
-  element.querySelector(".picture").href = `/desktops/${desktop.name}`;
-  set("desktop-start", (e) => (e.hidden = desktop.state !== "stopped"));
-  set("desktop-resume", (e) => (e.hidden = desktop.state !== "suspended"));
-  set("desktop-suspend", (e) => (e.hidden = desktop.state !== "running"));
-  set("desktop-restart", (e) => (e.hidden = desktop.state !== "running"));
-  set("desktop-undo", (e) => (e.hidden = !desktop.restore_point));
-  set("desktop-undo-time", (e) => (e.textContent = desktop.restore_point ? t("back to {time}", { time: when(desktop.restore_point) }) : ""));
-  set("desktop-stop", (e) => {
-    e.hidden = ["stopped", "suspended", "suspending"].includes(desktop.state);
-    // whoever asks twice means it
-    e.textContent = desktop.state === "stopping" ? t("Stop now") : t("Stop");
-  });
-  picture(card);
+function quotas() {
+  const { quota, used } = me;
+  const rows = [];
+  if (quota.desktops != null) rows.push(meter("desktops", t("{used} of {most} desktops", { used: used.desktops, most: quota.desktops }), used.desktops, quota.desktops));
+  if (quota.memory != null) rows.push(meter("memory", t("{used} of {most} memory", { used: size(used.memory), most: size(quota.memory) }), used.memory, quota.memory));
+  if (quota.cpus != null) rows.push(meter("cpus", t("{used} of {most} processors", { used: used.cpus, most: quota.cpus }), used.cpus, quota.cpus));
+  return rows;
 }
 
-async function picture(card) {
-  const image = part("desktop-picture", card.element);
-  const { state } = card.desktop;
-  if (!["running", "suspending", "suspended"].includes(state)) {
-    image.hidden = true;
-    card.pictured = 0;
-    return;
-  }
-  // that of a desktop that sleeps stays
-  const age = state === "running" ? PICTURE_AGE : Infinity;
-  if (card.picturedIn === state && card.pictured && Date.now() - card.pictured < age) return;
-  card.pictured = Date.now();
-  card.picturedIn = state;
-  try {
-    const url = URL.createObjectURL(await blob(path(card.desktop.id, "/screenshot")));
-    const old = image.src;
-    image.src = url;
-    await image.decode();
-    image.hidden = !["running", "suspending", "suspended"].includes(card.desktop.state);
-    if (old) URL.revokeObjectURL(old);
-  } catch {
-    // no picture yet
-  }
-}
+export async function show({ root, signal }) {
+  const cards = new Map(); // id → Card, in the order of the list
+  let next; // where the list goes on
+  let searched = "";
 
-function wire(card) {
-  const on = (name, work) =>
-    part(name, card.element).addEventListener("click", async (event) => {
-      const button = event.currentTarget;
-      button.disabled = true;
-      try {
-        button.closest("details")?.removeAttribute("open");
-        const changed = await work(card.desktop);
-        if (changed) show(changed);
-      } catch (error) {
-        notice(error);
-      } finally {
-        button.disabled = false;
+  const create = make("button", { type: "button", class: "primary", "data-testid": "desktop-create", onclick: () => openCreate(add).catch(notice) }, drawing(...ICONS.add), t("New desktop"));
+  const search = make("input", { type: "search", placeholder: t("Search"), "aria-label": t("Search desktops"), hidden: true, "data-testid": "desktop-search", oninput: () => find() });
+  const quota = make("div", { class: "meters", "data-testid": "quota" });
+  const reached = make("p", { class: "hint", role: "status", hidden: true, "data-testid": "quota-reached" });
+  const grid = make("ul", { class: "grid", "data-testid": "desktop-list", "aria-label": t("Desktops") });
+  const more = make("button", { type: "button", class: "more", hidden: true, "data-testid": "desktops-next", onclick: () => load(next).catch(notice) }, t("Show more"));
+  const empty = make("div", { class: "empty", hidden: true, "data-testid": "desktops-empty" }, drawing(...ICONS.display),
+    make("h2", {}, t("No desktop yet")), make("p", { class: "quiet" }, t("A desktop is a computer of your own that opens in this browser.")),
+    may.own && make("button", { type: "button", class: "primary", onclick: () => create.click(), "data-testid": "create-first" }, t("Make the first one")));
+  const nothing = make("p", { class: "quiet nothing", role: "status", hidden: true, "data-testid": "desktops-none" });
+
+  function bound() {
+    quota.replaceChildren(...quotas());
+    quota.hidden = quota.childElementCount === 0;
+    const rest = left();
+    const why = rest.desktops === 0 ? t("Your quota of desktops is used up. Delete one, or ask an admin for more.")
+      : rest.memory === 0 || rest.cpus === 0 ? t("Your quota is used up. Make a desktop smaller, delete one, or ask an admin for more.") : "";
+    reached.textContent = why;
+    reached.hidden = !why;
+    create.disabled = Boolean(why);
+    create.hidden = !may.own;
+  }
+
+  async function count() {
+    await meet();
+    bound();
+  }
+
+  function look() {
+    const none = cards.size === 0;
+    empty.hidden = !none || searched !== "";
+    nothing.hidden = !none || searched === "";
+    nothing.textContent = t("No desktop has “{text}” in its name or its image's.", { text: searched });
+    search.hidden = searched === "" && cards.size < MANY && !next;
+    more.hidden = !next;
+  }
+
+  function put(desktop) {
+    let card = cards.get(desktop.id);
+    if (!card) {
+      card = new Card({ changed: (id) => refresh(id) });
+      cards.set(desktop.id, card);
+      const after = [...grid.children].find((other) => other.dataset.name > desktop.name);
+      grid.insertBefore(card.element, after ?? null);
+    }
+    card.show(desktop);
+  }
+
+  function add(desktop) {
+    if (desktop.owner !== me.name) return;
+    put(desktop);
+    look();
+    count().catch(notice);
+  }
+
+  function forget(id) {
+    cards.get(id)?.element.remove();
+    cards.delete(id);
+    look();
+  }
+
+  const first = () => `/v1/desktops?owner=${encodeURIComponent(me.name)}&limit=${PAGE}${searched && `&search=${encodeURIComponent(searched)}`}`;
+
+  async function load(address) {
+    const page = await list(address);
+    if (signal.aborted) return;
+    page.entries.forEach(put);
+    next = page.next;
+    look();
+  }
+
+  /** All that is shown, as it is now. */
+  async function reload() {
+    let address = first();
+    const [wanted, seen] = [Math.max(cards.size, 1), new Set()];
+    do {
+      const page = await list(address);
+      if (signal.aborted) return;
+      for (const desktop of page.entries) {
+        put(desktop);
+        seen.add(desktop.id);
       }
-    });
-  on("desktop-start", ({ id }) => post(path(id, "/start")));
-  on("desktop-resume", ({ id }) => post(path(id, "/resume")));
-  on("desktop-suspend", (desktop) => {
-    show({ ...desktop, state: "suspending" });
-    return post(path(desktop.id, "/suspend"));
-  });
-  on("desktop-undo", async ({ id, name, restore_point: point }) => {
-    const text = t("It becomes what it was {time}. What it is now is kept: undo again to come back.", { time: when(point) });
-    if (await confirm(t("Undo {name}?", { name }), text, t("Undo"))) return post(path(id, "/undo"));
-  });
-  on("desktop-fork", (desktop) => void openFork(desktop));
-  on("desktop-snapshots", (desktop) => openMoments(desktop));
-  on("desktop-restart", ({ id }) => post(path(id, "/restart")));
-  on("desktop-stop", ({ id, state }) => post(path(id, "/stop"), { force: state === "stopping" }));
-  on("desktop-delete", async ({ id, name }) => {
-    const sure = await confirm(t("Delete {name}?", { name }), t("Everything in it is lost. This cannot be undone."), t("Delete"));
-    if (!sure) return;
-    await remove(path(id));
+      address = next = page.next;
+    } while (next && seen.size < wanted);
+    for (const id of [...cards.keys()]) if (!seen.has(id)) forget(id);
+    look();
+  }
+
+  async function refresh(id) {
+    try {
+      const desktop = await get(path(id));
+      if (!signal.aborted && desktop.owner === me.name && (cards.has(id) || searched === "")) put(desktop);
+    } catch (error) {
+      if (error.status === 404) forget(id);
+      else if (error.status !== 0) notice(error);
+    }
+    look();
+  }
+
+  let typing;
+  function find() {
+    clearTimeout(typing);
+    typing = setTimeout(() => {
+      searched = search.value.trim();
+      reload().catch(notice);
+    }, 200);
+  }
+
+  bound();
+  await load(first());
+  root.append(
+    make("div", { class: "title" }, make("h1", {}, t("Desktops")), search, create),
+    quota, reached, grid, empty, nothing, more,
+  );
+
+  const quietly = (promise) => promise.catch((error) => error.status !== 0 && notice(error));
+  events.on("open", () => quietly(Promise.all([reload(), count()])), signal);
+  for (const kind of ["desktop.state", "desktop.change", "desktop.viewers"]) events.on(kind, ({ id }) => cards.has(id) && refresh(id), signal);
+  events.on("desktop.add", ({ id }) => refresh(id).then(() => quietly(count())), signal);
+  events.on("desktop.remove", ({ id }) => {
     forget(id);
-  });
-}
-
-// a menu closes when something else is chosen
-document.addEventListener("click", (event) => {
-  for (const menu of document.querySelectorAll("details.menu[open]")) {
-    if (!menu.contains(event.target)) menu.removeAttribute("open");
-  }
-});
-
-function forget(id) {
-  cards.get(id)?.element.remove();
-  cards.delete(id);
-  part("desktops-empty").hidden = cards.size > 0;
-}
-
-async function refresh() {
-  const desktops = await get("/v1/desktops");
-  const seen = new Set(desktops.map(({ id }) => id));
-  for (const id of cards.keys()) if (!seen.has(id)) forget(id);
-  desktops.forEach(show);
-  // cards stand in the order of the list
-  desktops.forEach(({ id }, place) => {
-    const { element } = cards.get(id);
-    if (list.children[place] !== element) list.insertBefore(element, list.children[place] ?? null);
-  });
-  part("desktops-empty").hidden = cards.size > 0;
-}
-
-async function watch() {
-  for (;;) {
-    if (!document.hidden) await refresh().catch(notice);
-    await sleep(2000);
-  }
-}
-
-function options(select, values, chosen) {
-  select.replaceChildren(...values.map((value) => new Option(value, value, false, value === chosen)));
-}
-
-let images = [];
-
-function describe() {
-  const chosen = images.find(({ name }) => name === part("create-image").value);
-  part("create-description").textContent = chosen?.description ?? "";
-}
-
-part("create-image").addEventListener("change", describe);
-part("desktop-create").addEventListener("click", async () => {
-  try {
-    images = (await get("/v1/images")).filter(({ problem }) => !problem);
-    options(part("create-image"), images.map(({ name }) => name), "desktop");
-    describe();
-    part("create-error").textContent = images.length ? "" : t("There is no image yet: an admin builds one with `yunju image build`.");
-    part("create-submit").disabled = images.length === 0;
-    part("create-owner").parentElement.hidden = me.role !== "admin";
-    if (me.role === "admin") options(part("create-owner"), (await get("/v1/users")).map(({ name }) => name), me.name);
-    part("create-dialog").showModal();
-  } catch (error) {
-    notice(error);
-  }
-});
-part("create-cancel").addEventListener("click", () => part("create-dialog").close());
-form(part("create-dialog"), part("create-error"), async ({ name, image, owner }) => {
-  const whose = me.role === "admin" ? { owner: owner.value } : {};
-  show(await post("/v1/desktops", { name: name.value, image: image.value, start: true, ...whose }));
-  part("desktops-empty").hidden = true;
-});
-
-part("change-password").addEventListener("click", () => part("password-dialog").showModal());
-part("password-cancel").addEventListener("click", () => part("password-dialog").close());
-form(part("password-dialog"), part("password-error"), ({ current, new: fresh }) =>
-  post("/v1/session/password", { current: current.value, new: fresh.value }),
-);
-
-part("logout").addEventListener("click", async () => {
-  await remove("/v1/session").catch(() => {});
-  location.assign("/login");
-});
-
-try {
-  me = await get("/v1/session");
-  part("user-name").textContent = me.name;
-  await watch();
-} catch (error) {
-  notice(error);
+    quietly(count());
+  }, signal);
+  operations.on("work", ({ desktop_id: id }) => {
+    cards.get(id)?.work();
+    if (cards.has(id) && !operations.busy(id)) refresh(id);
+  }, signal);
 }

@@ -1,11 +1,12 @@
 // Elements made in code, as the content policy wants it.
 
-/** An element: attributes by name (`true` is one without a value; false, null and an empty text none), `on…` a listener, then what is in it. */
+/** An element: attributes by name (`true` is one without a value, or `aria-…="true"`; false, null and an empty text none but for `alt`), `on…` a listener, then what is in it. */
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
-    else if (value !== false && value !== "" && value != null) element.setAttribute(name, value === true ? "" : value);
+    else if (value === true) element.setAttribute(name, name.startsWith("aria-") ? "true" : "");
+    else if (value !== false && value != null && (value !== "" || name === "alt")) element.setAttribute(name, value);
   }
   element.append(...children.flat().filter((child) => child));
   return element;

@@ -6,10 +6,14 @@ import { t } from "./text.js";
 
 const login = part("login-form");
 const password = part("password-form");
-let link = linkOf(location);
+const asked = new URLSearchParams(location.hash.slice(1));
+let link = asked.get("link");
 
-function linkOf({ hash }) {
-  return new URLSearchParams(hash.slice(1)).get("link");
+/** Where one was when the session ended: a page of this service, or else the desktops. */
+function wanted() {
+  const next = asked.get("next") ?? "/";
+  const url = URL.canParse(next, location.origin) ? new URL(next, location.origin) : null;
+  return url?.origin === location.origin && next.startsWith("/") ? url.pathname + url.search : "/";
 }
 
 function showPasswordForm() {
@@ -76,7 +80,7 @@ login.addEventListener("submit", (event) => {
     });
     if (user === undefined) return;
     if (user.must_change_password) askForNewPassword(user.name, secret.value);
-    else location.assign("/");
+    else location.assign(wanted());
   });
 });
 
@@ -95,12 +99,15 @@ password.addEventListener("submit", (event) => {
   });
 });
 
+// until here a form would have gone nowhere: never with a password into an address
+for (const button of document.querySelectorAll("button:disabled")) button.disabled = false;
+
 if (link !== null) {
   askForPasswordByLink();
 } else {
   // who is logged in already need not do it again
   get("/v1/session").then(
-    (user) => (user.must_change_password ? askForNewPassword(user.name, "") : location.replace("/")),
+    (user) => (user.must_change_password ? askForNewPassword(user.name, "") : location.replace(wanted())),
     () => {},
   );
 }

@@ -1,6 +1,8 @@
 // What the pages say, in English or in Chinese. English words are in the code and in the pages; `words-zh.js` has what
 // stands for them. A page is put into its language once, when it is loaded.
 
+import "./theme.js";
+
 const KEPT = "yunju.language";
 
 export const LANGUAGES = { en: "English", zh: "简体中文" };

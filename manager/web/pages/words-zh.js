@@ -1,6 +1,10 @@
 // 简体中文: what stands for the English words of the pages, of their code and of the service.
 
+import portal from "./words-zh-portal.js";
+
 export default {
+  ...portal,
+
   // pages
   "Log in · Yunju": "登录 · 云居",
   "Desktops · Yunju": "桌面 · 云居",
