@@ -56,8 +56,8 @@ export async function list(path) {
 }
 
 /** Asks for work that takes a while: `{ operation }` if it goes on by itself, else `{ answer }`. */
-export async function begin(path, body = {}, method = "POST") {
-  const response = await request(method, path, body, { prefer: "respond-async" });
+export async function begin(path, body = undefined, method = "POST") {
+  const response = await request(method, path, body ?? (method === "POST" ? {} : undefined), { prefer: "respond-async" });
   const answer = await answered(response);
   return response.headers.has("preference-applied") ? { operation: answer } : { answer };
 }

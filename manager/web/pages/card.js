@@ -1,6 +1,6 @@
 // One desktop in the list: how it is, and what can be done with it.
 
-import { change, desktop as path, part, remove, size, when } from "./api.js";
+import { change, desktop as path, part, size, when } from "./api.js";
 import { confirm, nameField, sheet } from "./dialogs.js";
 import { drawing, make } from "./dom.js";
 import { ICONS } from "./icons.js";
@@ -10,6 +10,7 @@ import { notice, say } from "./notices.js";
 import { busy, work } from "./operations.js";
 import { picture } from "./pictures.js";
 import { t, told } from "./text.js";
+import { trash } from "./trash.js";
 
 /** How a desktop is, in a word: `failed` is what stopped and should not have. */
 export function condition(desktop) {
@@ -41,9 +42,9 @@ export const doing = {
     }).form.elements.name.select();
   },
   async delete({ id, name }) {
-    const text = t("Everything in it is lost. This cannot be undone.");
+    const text = trash.there ? t("For a while it can be recovered, below your desktops. Then everything in it is gone.") : t("Everything in it is lost. This cannot be undone.");
     if (!(await confirm(t("Delete {name}?", { name }), text, t("Delete")))) return;
-    await remove(path(id));
+    await work(path(id), undefined, "DELETE");
     say(t("{name} is deleted.", { name }));
   },
 };

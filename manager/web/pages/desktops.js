@@ -10,6 +10,7 @@ import { may, me, meet } from "./me.js";
 import { notice } from "./notices.js";
 import * as operations from "./operations.js";
 import { t } from "./text.js";
+import { trashSection } from "./trash.js";
 
 const PAGE = 60;
 // with fewer one sees at once what is there
@@ -145,20 +146,21 @@ export async function show({ root, signal }) {
     }, 200);
   }
 
+  const trash = trashSection();
   bound();
-  await load(first());
+  await Promise.all([load(first()), trash.load()]);
   root.append(
     make("div", { class: "title" }, make("h1", {}, t("Desktops")), search, create),
-    quota, reached, grid, empty, nothing, more,
+    quota, reached, grid, empty, nothing, more, trash.element,
   );
 
   const quietly = (promise) => promise.catch((error) => error.status !== 0 && notice(error));
-  events.on("open", () => quietly(Promise.all([reload(), count()])), signal);
+  events.on("open", () => quietly(Promise.all([reload(), count(), trash.load()])), signal);
   for (const kind of ["desktop.state", "desktop.change", "desktop.viewers"]) events.on(kind, ({ id }) => cards.has(id) && refresh(id), signal);
-  events.on("desktop.add", ({ id }) => refresh(id).then(() => quietly(count())), signal);
+  events.on("desktop.add", ({ id }) => refresh(id).then(() => quietly(Promise.all([count(), trash.load()]))), signal);
   events.on("desktop.remove", ({ id }) => {
     forget(id);
-    quietly(count());
+    quietly(Promise.all([count(), trash.load()]));
   }, signal);
   operations.on("work", ({ desktop_id: id }) => {
     cards.get(id)?.work();

@@ -5,7 +5,12 @@ const KEPT = "yunju.theme";
 export const THEMES = ["auto", "light", "dark"];
 
 export function theme() {
-  const kept = localStorage.getItem(KEPT);
+  let kept;
+  try {
+    kept = localStorage.getItem(KEPT);
+  } catch {
+    // a frame may not remember: as the device likes it
+  }
   return THEMES.includes(kept) ? kept : "auto";
 }
 

@@ -57,6 +57,17 @@ export default {
   "This moment cannot be gone back to any more.": "之后将无法再回到此刻。",
   "{name} is what it was {time}.": "{name} 已回到 {time} 的样子。",
 
+  "Recently deleted: {count}": "最近删除：{count}",
+  "deleted {time}, kept until {until}, {size}": "删除于 {time}，保留至 {until}，{size}",
+  "Recover": "恢复",
+  "Recover {name}": "恢复 {name}",
+  "{name} is back.": "{name} 已恢复。",
+  "Another desktop has this name now.": "现在另一个桌面使用了这个名称。",
+  "Delete for good": "永久删除",
+  "Delete {name} for good": "永久删除 {name}",
+  "Delete {name} for good?": "永久删除 {name}？",
+  "For a while it can be recovered, below your desktops. Then everything in it is gone.": "一段时间内可在桌面列表下方恢复，之后其中的一切都会消失。",
+
   // work that takes a while
   "Being made …": "正在创建…",
   "Keeping this moment …": "正在保存此刻…",
