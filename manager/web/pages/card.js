@@ -11,6 +11,7 @@ import { busy, work } from "./operations.js";
 import { picture } from "./pictures.js";
 import { t, told } from "./text.js";
 import { trash } from "./trash.js";
+import { said } from "./watchers.js";
 
 /** How a desktop is, in a word: `failed` is what stopped and should not have. */
 export function condition(desktop) {
@@ -68,6 +69,7 @@ export class Card {
         make("div", { class: "head" }, make("h2", { "data-testid": "desktop-name" }), make("span", { class: "state", "data-testid": "desktop-state" })),
         make("p", { class: "facts quiet", "data-testid": "desktop-facts" }),
         make("p", { class: "since quiet", "data-testid": "desktop-since" }),
+        make("p", { class: "watching", role: "status", "data-testid": "desktop-watchers", hidden: true }),
         make("p", { class: "busy", role: "status", "data-testid": "desktop-busy", hidden: true }),
         make("p", { class: "reason", "data-testid": "desktop-reason", hidden: true })),
       make("div", { class: "actions" },
@@ -137,6 +139,15 @@ export class Card {
     text("stop", state === "stopping" ? t("Stop now") : t("Stop"));
     picture(this.image, desktop);
     this.work();
+    this.watched();
+  }
+
+  /** Says who else looks at it. */
+  watched() {
+    const words = this.desktop.state === "running" ? said(this.desktop.id) : null;
+    const place = part("desktop-watchers", this.element);
+    place.hidden = !words;
+    place.replaceChildren(...(words ? [words] : []));
   }
 
   /** Says what is being done with it. */

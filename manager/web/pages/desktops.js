@@ -9,8 +9,10 @@ import { ICONS } from "./icons.js";
 import { may, me, meet } from "./me.js";
 import { notice } from "./notices.js";
 import * as operations from "./operations.js";
+import { sharedSection } from "./shared-with-me.js";
 import { t } from "./text.js";
 import { trashSection } from "./trash.js";
+import * as watchers from "./watchers.js";
 
 const PAGE = 60;
 // with fewer one sees at once what is there
@@ -83,7 +85,9 @@ export async function show({ root, signal }) {
       const after = [...grid.children].find((other) => other.dataset.name > desktop.name);
       grid.insertBefore(card.element, after ?? null);
     }
+    const before = card.desktop?.state;
     card.show(desktop);
+    if (before !== desktop.state) watchers.ask(desktop).then(() => card.watched());
   }
 
   function add(desktop) {
@@ -146,17 +150,21 @@ export async function show({ root, signal }) {
     }, 200);
   }
 
-  const trash = trashSection();
+  const [trash, shared] = [trashSection(), sharedSection(add)];
   bound();
-  await Promise.all([load(first()), trash.load()]);
+  await Promise.all([load(first()), trash.load(), shared.load()]);
   root.append(
     make("div", { class: "title" }, make("h1", {}, t("Desktops")), search, create),
-    quota, reached, grid, empty, nothing, more, trash.element,
+    quota, reached, grid, empty, nothing, more, shared.element, trash.element,
   );
 
   const quietly = (promise) => promise.catch((error) => error.status !== 0 && notice(error));
-  events.on("open", () => quietly(Promise.all([reload(), count(), trash.load()])), signal);
-  for (const kind of ["desktop.state", "desktop.change", "desktop.viewers"]) events.on(kind, ({ id }) => cards.has(id) && refresh(id), signal);
+  events.on("open", () => quietly(Promise.all([reload(), count(), trash.load(), shared.load()])), signal);
+  events.on("desktop.viewers", ({ id, viewers }) => {
+    watchers.told(id, viewers);
+    cards.get(id)?.watched();
+  }, signal);
+  for (const kind of ["desktop.state", "desktop.change"]) events.on(kind, ({ id }) => cards.has(id) && refresh(id), signal);
   events.on("desktop.add", ({ id }) => refresh(id).then(() => quietly(Promise.all([count(), trash.load()]))), signal);
   events.on("desktop.remove", ({ id }) => {
     forget(id);

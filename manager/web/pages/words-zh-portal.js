@@ -68,6 +68,21 @@ export default {
   "Delete {name} for good?": "永久删除 {name}？",
   "For a while it can be recovered, below your desktops. Then everything in it is gone.": "一段时间内可在桌面列表下方恢复，之后其中的一切都会消失。",
 
+  "{names} is looking": "{names} 正在查看",
+  "{count} people are looking": "{count} 人正在查看",
+  "Shared with you": "与您共享",
+  "by {name}": "来自 {name}",
+  "to look at": "可查看",
+  "to work in": "可操作",
+  "to copy": "可复制",
+  "Copy …": "复制…",
+  "Copy {name}": "复制 {name}",
+  "A desktop of your own that goes on from where it is.": "您自己的桌面，从它现在的状态继续。",
+  "{count} h": "{count} 小时",
+  "deleted": "已删除",
+  "In the last {count} days": "最近 {count} 天",
+  "ran {hours}, processor {work}, disks {size}": "运行 {hours}，处理器 {work}，磁盘 {size}",
+
   // work that takes a while
   "Being made …": "正在创建…",
   "Keeping this moment …": "正在保存此刻…",
