@@ -6,6 +6,7 @@ import { choice, confirm, field, nameField, sheet } from "./dialogs.js";
 import { make } from "./dom.js";
 import { may } from "./me.js";
 import { notice } from "./notices.js";
+import { changeQuota } from "./quota.js";
 import { t } from "./text.js";
 
 const at = (group, rest = "") => `/v1/groups/${encodeURIComponent(group.name)}${rest}`;
@@ -46,6 +47,7 @@ function panel(group, load) {
     make("div", { class: "head" }, make("h2", { id }, group.name), group.role && make("span", { class: "chip" }, t(group.role))),
     make("ul", { class: "chips", "aria-label": t("Members") }, members.length ? members : make("li", { class: "quiet" }, t("Nobody is in it."))),
     may.rule && make("div", { class: "row" },
+      group.quota && make("button", { type: "button", "data-testid": "group-quota", onclick: () => changeQuota({ ...group, lead: t("Of all desktops of its members together."), at: at(group) }, load) }, t("Quota …")),
       make("button", { type: "button", "data-testid": "group-join", onclick: () => join(group, load).catch(notice) }, t("Add somebody …")),
       make("button", { type: "button", class: "plain danger", "data-testid": "group-delete", onclick: async () => {
         if (!(await confirm(t("Delete {name}?", { name: group.name }), t("Its members stay, without the role that it gives them."), t("Delete")))) return;

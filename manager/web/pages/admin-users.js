@@ -7,10 +7,9 @@ import { make } from "./dom.js";
 import { may, me } from "./me.js";
 import { item, menu } from "./menu.js";
 import { notice, say } from "./notices.js";
+import { changeQuota } from "./quota.js";
 import { t } from "./text.js";
-import { meters } from "./usage.js";
 
-const GIB = 2 ** 30;
 const at = (user, rest = "") => `/v1/users/${encodeURIComponent(user.name)}${rest}`;
 const roles = () => [["user", t("User: their own desktops")], ["developer", t("Developer: the same, and to publish")], ["auditor", t("Auditor: sees all but screens")], ["admin", t("Admin: everything")]];
 
@@ -45,25 +44,6 @@ function changeRole(user, load) {
   });
 }
 
-function changeQuota(user, load) {
-  const number = (name, label, value, step = 1) => field(label, { name, type: "number", min: 0, step, value: value ?? "", placeholder: t("no limit"), "data-testid": `quota-${name}` });
-  const { quota } = user;
-  sheet({
-    name: "quota", title: t("Quota of {name}", { name: user.name }), action: t("Change"), lead: t("Of all their desktops together, whether they run or not. What they have already stays."),
-    content: [meters(user), make("div", { class: "pair three" }, number("desktops", t("Desktops"), quota.desktops), number("memory", t("Memory in GiB"), quota.memory == null ? null : quota.memory / GIB, 0.25), number("cpus", t("Processors"), quota.cpus))],
-    work: async ({ desktops, memory, cpus }) => {
-      // what is limited elsewhere stays
-      const fresh = { ...quota };
-      const set = (name, element, unit = 1) => (element.value === "" ? delete fresh[name] : (fresh[name] = Math.round(Number(element.value) * unit)));
-      set("desktops", desktops);
-      set("memory", memory, GIB);
-      set("cpus", cpus);
-      await patch(at(user), { quota: fresh });
-      await load();
-    },
-  });
-}
-
 function actions(user, load) {
   const attempt = (what) => () => what().catch(notice);
   const sure = async (heading, text, action, what) => (await confirm(heading, text, action)) && (await what(), await load());
@@ -73,7 +53,7 @@ function actions(user, load) {
     label: t("More of {name}", { name }), testid: "user-more",
     items: [
       item(t("Role …"), "user-role", () => changeRole(user, load)),
-      item(t("Quota …"), "user-quota", () => changeQuota(user, load)),
+      item(t("Quota …"), "user-quota", () => changeQuota({ name: user.name, quota: user.quota, used: user.used, lead: t("Of all their desktops together, whether they run or not. What they have already stays."), at: at(user) }, load)),
       item(t("Link to choose a password …"), "user-link", attempt(async () => showLink(await post(at(user, "/link"))))),
       user.second_factor && item(t("Remove the second factor …"), "user-factor", attempt(() =>
         sure(t("Remove the second factor of {name}?", { name }), t("For who has lost their authenticator: their password alone lets them in."), t("Remove"), () => remove(at(user, "/factor"))))),

@@ -17,7 +17,9 @@ export function meters({ used, quota }) {
   return make("div", { class: "meters column" },
     row(t("Desktops"), used.desktops, quota.desktops, String),
     row(t("Memory"), used.memory, quota.memory, size),
-    row(t("Processors"), used.cpus, quota.cpus, String));
+    row(t("Processors"), used.cpus, quota.cpus, String),
+    used.disk !== undefined && row(t("Disks"), used.disk, quota.disk, size),
+    used.snapshots !== undefined && row(t("Snapshots"), used.snapshots, quota.snapshots, String));
 }
 
 /** Hours, of seconds. */

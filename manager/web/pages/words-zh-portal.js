@@ -83,6 +83,23 @@ export default {
   "In the last {count} days": "最近 {count} 天",
   "ran {hours}, processor {work}, disks {size}": "运行 {hours}，处理器 {work}，磁盘 {size}",
 
+  "Of this user": "某用户",
+  "By user": "按用户",
+  "By desktop": "按桌面",
+  "Added up": "汇总",
+  "Last day": "最近一天",
+  "Last {count} days": "最近 {count} 天",
+  "Time": "时间",
+  "Nothing ran.": "没有运行记录。",
+  "Ran": "运行",
+  "Processors' time": "处理器时间",
+  "{count} GiB h": "{count} GiB·小时",
+  "Disks": "磁盘",
+  "Disks in GiB": "磁盘 (GiB)",
+  "Snapshots": "快照",
+  "Usage": "用量",
+  "Of all desktops of its members together.": "其成员所有桌面的合计。",
+
   // work that takes a while
   "Being made …": "正在创建…",
   "Keeping this moment …": "正在保存此刻…",
