@@ -110,10 +110,15 @@ pub enum Command {
     /// Go back to the newest restore point; what was becomes one, so that `undo` again undoes this
     #[command(after_help = "Example:\n  yunju undo alice")]
     Undo(Undo),
-    /// Delete desktops with everything in them
+    /// Delete desktops; they can be recovered for as long as `serve --keep-deleted` says
+    #[command(after_help = "Examples:\n  yunju rm alice\n  yunju ls --deleted\n  yunju recover alice")]
     Rm(Remove),
+    /// Take deleted desktops back
+    Recover(Recover),
+    /// Remove deleted desktops with everything in them, for good
+    Purge(Purge),
     /// List desktops
-    Ls(Listing),
+    Ls(Ls),
     /// Show one desktop
     Show(Named),
     /// Print what a machine said
@@ -225,6 +230,9 @@ pub struct Serve {
     /// Suspend a desktop with a screen after so long without a viewer, such as 90s, 30m or 2h; 0 never
     #[arg(long, default_value = "30m", value_name = "TIME", value_parser = parse_time)]
     pub suspend_after: Duration,
+    /// Deleted desktops can be recovered for so long; 0: not at all
+    #[arg(long, default_value = "7d", value_name = "TIME", value_parser = parse_time)]
+    pub keep_deleted: Duration,
     /// Take a restore point so often while somebody looks at a desktop; 0 never
     #[arg(long, default_value = "30m", value_name = "TIME", value_parser = parse_time)]
     pub point_every: Duration,
@@ -444,10 +452,46 @@ pub struct Stop {
 }
 
 #[derive(Debug, Args)]
+pub struct Ls {
+    /// Those that were deleted and can be recovered
+    #[arg(long)]
+    pub deleted: bool,
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub struct Recover {
+    /// Name or id; of several with a name it is the one that was deleted last
+    pub name: String,
+    /// What to call it, should its name be another's now
+    #[arg(long = "name", value_name = "NAME")]
+    pub new_name: Option<String>,
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub struct Purge {
+    /// Names or ids
+    #[arg(required_unless_present = "all")]
+    pub names: Vec<String>,
+    /// All that were deleted
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Remove {
     /// Names or ids
     #[arg(required = true)]
     pub names: Vec<String>,
+    /// With everything in them, so that they cannot be recovered
+    #[arg(long)]
+    pub purge: bool,
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,

@@ -139,21 +139,22 @@ pub async fn remove(client: &Client, remove: Remove) -> Result<()> {
         look(client, name).await?;
     }
     if !remove.yes {
-        confirm(&remove.names.join(", "))?;
+        confirm(&remove.names.join(", "), remove.purge)?;
     }
     for name in &remove.names {
-        client.delete(&path(name, "")).await?;
+        client.delete(&path(name, if remove.purge { "?purge=true" } else { "" })).await?;
         eprintln!("{name}: deleted");
     }
     Ok(())
 }
 
-fn confirm(names: &str) -> Result<()> {
+/// Asks whether something is to be deleted, perhaps for good.
+pub fn confirm(names: &str, for_good: bool) -> Result<()> {
     let input = io::stdin();
     if !input.is_terminal() {
         bail!("deleting {names} needs --yes when nobody can be asked");
     }
-    eprint!("Delete {names} with everything in it? [y/N] ");
+    eprint!("Delete {names}{}? [y/N] ", if for_good { " with everything in it, for good" } else { "" });
     io::stderr().flush()?;
     let mut answer = String::new();
     input.lock().read_line(&mut answer)?;

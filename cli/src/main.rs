@@ -15,6 +15,7 @@ mod operations;
 mod output;
 mod serve;
 mod tls;
+mod trash;
 mod users;
 mod vnc;
 
@@ -92,7 +93,10 @@ async fn talk(chosen: (Option<PathBuf>, Option<String>), data: PathBuf, command:
         Command::Fork(arguments) => moments::fork(&client, arguments).await,
         Command::Undo(arguments) => moments::undo(&client, &arguments).await,
         Command::Rm(arguments) => desktops::remove(&client, arguments).await,
-        Command::Ls(arguments) => desktops::list(&client, &arguments).await,
+        Command::Recover(arguments) => trash::recover(&client, &arguments).await,
+        Command::Purge(arguments) => trash::purge(&client, &arguments).await,
+        Command::Ls(arguments) if arguments.deleted => trash::list(&client, &arguments.listing).await,
+        Command::Ls(arguments) => desktops::list(&client, &arguments.listing).await,
         Command::Show(arguments) => desktops::show(&client, &arguments).await,
         Command::Logs(arguments) => desktops::logs(&client, &arguments).await,
         Command::Screenshot(arguments) => desktops::screenshot(&client, arguments).await,

@@ -41,6 +41,7 @@ pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
         },
         redirect: arguments.http_redirect,
         metrics: arguments.metrics,
+        keep_deleted: arguments.keep_deleted,
         images: arguments.images.unwrap_or_else(default_images),
         programs: Programs {
             vmm: programs.join("yunju-vmm"),

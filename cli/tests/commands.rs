@@ -84,7 +84,11 @@ fn failures_are_one_line_with_a_documented_code() {
         (&["show", "none"] as &[&str], 6, "yunju: there is no desktop called `none`\n"),
         (&["create", "alice", "--image", "good"], 7, "yunju: there is already a desktop called `alice`\n"),
         (&["user", "add", "alice"], 7, "yunju: there is already a user called `alice`\n"),
-        (&["user", "rm", "alice"], 7, "yunju: `alice` still owns desktops: delete them first\n"),
+        (
+            &["user", "rm", "alice"],
+            7,
+            "yunju: `alice` still owns desktops, perhaps deleted ones: remove them for good first\n",
+        ),
         (&["user", "rm", "none"], 6, "yunju: there is no user called `none`\n"),
         (&["screenshot", "alice"], 7, "yunju: `alice` is stopped and shows no picture\n"),
         (&["console", "alice"], 7, "yunju: `alice` does not run: start it first\n"),

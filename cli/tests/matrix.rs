@@ -91,6 +91,7 @@ impl<'a> World<'a> {
             ("image", "good"),
             ("desktop", "box"),
             ("snapshot", "point"),
+            ("trashed", "binned"),
         ] {
             world.things.insert(name, value.to_owned());
         }
@@ -120,6 +121,12 @@ impl<'a> World<'a> {
         if !there(&["show", "box"]) {
             service.ok(&["create", "box", "--owner", "owner", "--image", "good"]);
             service.ok(&["start", "box"]);
+        }
+        if !service.ok(&["ls", "--deleted", "-o", "name"]).lines().any(|name| name == "binned") {
+            if !there(&["show", "binned"]) {
+                service.ok(&["create", "binned", "--owner", "owner", "--image", "good"]);
+            }
+            service.ok(&["rm", "binned", "--yes"]);
         }
         let points = service.json(&["snapshot", "ls", "box"]);
         if !points.as_array().unwrap().iter().any(|point| point["name"] == "point") {

@@ -81,7 +81,7 @@ fn a_suspended_desktop_uses_no_process_and_goes_on_where_it_was() {
     until("layers become one", || files(&service, "layers").len() <= 6);
     service.ok(&["resume", "alice"]);
     assert_eq!(has(&service, "alice"), both("round-8"));
-    service.ok(&["rm", "alice", "--yes"]);
+    service.ok(&["rm", "alice", "--yes", "--purge"]);
     is_clean(&service);
 }
 
@@ -116,7 +116,7 @@ fn a_difference_that_would_be_more_than_half_of_a_whole_memory_is_written_whole(
     sleeps_with(1 << 20, 1 << 18, &["difference", "whole"]);
     // it went on from a difference as large as that
     sleeps_with(1 << 20, 0, &["whole"]);
-    service.ok(&["rm", "alice", "--yes"]);
+    service.ok(&["rm", "alice", "--yes", "--purge"]);
     is_clean(&service);
 }
 
@@ -169,7 +169,7 @@ fn snapshots_are_taken_of_a_machine_that_goes_on_and_can_be_gone_back_to() {
     service.ok(&["suspend", "alice"]);
     service.ok(&["resume", "alice"]);
     assert_eq!(has(&service, "alice"), both("one"), "although what it is based on was removed");
-    service.ok(&["rm", "alice", "--yes"]);
+    service.ok(&["rm", "alice", "--yes", "--purge"]);
     is_clean(&service);
 }
 
@@ -223,7 +223,7 @@ fn forks_of_the_present_or_of_a_snapshot_go_their_own_ways() {
     service.ok(&["fork", "now-2", "again", "--start"]);
     assert_eq!(has(&service, "again"), both("two"));
 
-    service.ok(&["rm", "alice", "--yes"]);
+    service.ok(&["rm", "alice", "--yes", "--purge"]);
     assert_eq!(has(&service, "now-1"), both("mine"));
     service.ok(&["stop", "now-1"]);
     service.ok(&["start", "now-1"]);
@@ -232,10 +232,10 @@ fn forks_of_the_present_or_of_a_snapshot_go_their_own_ways() {
     assert_eq!(has(&service, "now-2"), both("two"));
     service.ok(&["fork", "now-2", "deep", "--start"]);
     service.ok(&["suspend", "deep"]);
-    service.ok(&["rm", "now-1", "now-2", "again", "then-1", "--yes"]);
+    service.ok(&["rm", "now-1", "now-2", "again", "then-1", "--yes", "--purge"]);
     service.ok(&["resume", "deep"]);
     assert_eq!(has(&service, "deep"), both("two"));
-    service.ok(&["rm", "deep", "--yes"]);
+    service.ok(&["rm", "deep", "--yes", "--purge"]);
     is_clean(&service);
 }
 
@@ -319,7 +319,7 @@ fn a_desktop_that_is_deleted_while_it_is_suspended_goes_wholly() {
     let mut suspend = service.command(&["suspend", "alice"]).spawn().unwrap();
     service.await_state("alice", "suspending");
     assert_eq!(service.yunju(&["stop", "alice"]).code, 7);
-    service.ok(&["rm", "alice", "--yes"]);
+    service.ok(&["rm", "alice", "--yes", "--purge"]);
     assert!(!suspend.wait().unwrap().success());
     is_clean(&service);
 }
@@ -399,7 +399,7 @@ fn a_service_killed_while_it_suspends_finds_the_desktop_suspended_as_it_was() {
         assert_eq!(ended_operation(&service)["state"], "succeeded", "{step}");
         service.ok(&["resume", "alice"]);
         assert_eq!(has(&service, "alice"), both("two"), "{step}");
-        service.ok(&["rm", "alice", "--yes"]);
+        service.ok(&["rm", "alice", "--yes", "--purge"]);
         is_clean(&service);
     }
 }
@@ -541,6 +541,6 @@ fn raw_disks_from_before_there_were_layers_go_on_being_used() {
     assert_eq!(has(&service, "alice").1, "raw-7");
     service.ok(&["console", "alice", "--exec", "save raw-8"]);
     service.ok(&["fork", "alice", "fork", "--start"]);
-    service.ok(&["rm", "alice", "--yes"]);
+    service.ok(&["rm", "alice", "--yes", "--purge"]);
     assert_eq!(has(&service, "fork").1, "raw-8");
 }

@@ -41,7 +41,7 @@ fn a_desktop_starts_with_all_its_processes_and_stops_without_leaving_any() {
     service.ok(&["restart", "alice"]);
     assert_eq!(service.state("alice"), "running");
     assert!(!folder.join("double-start").exists());
-    service.ok(&["rm", "alice", "--yes"]);
+    service.ok(&["rm", "alice", "--yes", "--purge"]);
     assert!(!folder.exists() && service.processes().is_empty());
 }
 

@@ -55,7 +55,7 @@ fn a_desktop_of_a_warm_image_starts_where_the_image_was_left_and_is_itself() {
     assert_eq!(warmth(&service), "cold");
     service.ok(&["image", "warm", "quick"]);
     assert_eq!(warmth(&service), "warm");
-    service.ok(&["rm", "one", "two", "before", "large", "--yes"]);
+    service.ok(&["rm", "one", "two", "before", "large", "--yes", "--purge"]);
     until("only the new one stays", || fs::read_dir(service.path("data/snapshots")).unwrap().count() == 1);
 }
 

@@ -3,7 +3,7 @@
 //! * [`store`]: what is remembered. * [`machines`]: what runs. * [`moments`]: what can be gone back to. * [`images`], [`folder`], [`layers`], [`snapshots`]: what is on disk.
 //! * [`api`]: HTTP for programs; [`web`]: pages for people; [`edge`]: the way from a browser to a desktop's proxy; [`viewers`]: who uses it.
 //! * [`thumbnails`]: small pictures of desktops.
-//! * [`operations`]: work that takes a while. * [`warm`]: desktops that need not boot.
+//! * [`operations`]: work that takes a while. * [`trash`]: what was deleted. * [`warm`]: desktops that need not boot.
 //! * [`metrics`]: what there is to count.
 //! * [`serve`]: all of it, listening. * [`tls`]: HTTPS. * [`model`], [`http`]: for clients.
 
@@ -26,6 +26,7 @@ pub mod snapshots;
 pub mod store;
 pub mod thumbnails;
 pub mod tls;
+pub mod trash;
 pub mod viewers;
 pub mod warm;
 pub mod web;

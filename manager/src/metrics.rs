@@ -16,11 +16,14 @@ use crate::store;
 /// The content type of the text.
 pub const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// Operation and status: how often, and how long it took together.
+type Answered = HashMap<(&'static str, u16), (u64, Duration)>;
+
 /// How requests were answered.
 #[derive(Debug)]
 pub struct Requests {
     since: Instant,
-    answered: Mutex<HashMap<(&'static str, u16), (u64, Duration)>>,
+    answered: Mutex<Answered>,
 }
 
 impl Default for Requests {

@@ -82,6 +82,36 @@ pub struct Desktop {
     pub restore_point: Option<Timestamp>,
 }
 
+/// A desktop that was deleted and can be recovered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Deleted {
+    /// Never changes.
+    pub id: Uuid,
+    /// What it was called.
+    pub name: String,
+    /// Whose it is.
+    pub owner: String,
+    /// What it was made from.
+    pub image: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was deleted.
+    pub deleted: Timestamp,
+    /// When it goes by itself.
+    pub until: Timestamp,
+    /// Bytes that its disks take.
+    pub bytes: u64,
+}
+
+/// `POST /v1/trash/{trashed}/recover`
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recover {
+    /// What to call it, should its name be another's now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
 /// How a machine ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ended {
@@ -94,7 +124,7 @@ pub struct Ended {
 }
 
 /// `POST /v1/desktops`
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewDesktop {
     /// What people call it.
@@ -286,7 +316,7 @@ impl FromStr for OperationState {
 pub struct Operation {
     /// Never changes.
     pub id: Uuid,
-    /// start, suspend, snapshot, restore, undo or fork.
+    /// create, start, stop, restart, suspend, snapshot, restore, undo, fork or delete.
     pub kind: String,
     /// With this desktop, as it was called.
     pub desktop: String,

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,16 +16,42 @@ use uuid::Uuid;
 use crate::api::problem::Refusal;
 use crate::model::{self, OperationState, SnapshotKind, State};
 use crate::service::Service;
-use crate::store::{self, CURRENT, Desktop, NewOperation};
+use crate::store::{self, CURRENT, Desktop, NewOperation, Subject};
 
 /// What is to be done with a desktop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Work {
+    /// Make it.
+    Create {
+        /// What it is to be.
+        new: model::NewDesktop,
+        /// Whose.
+        owner: Uuid,
+    },
     /// Start its machine, or let it go on.
     Start {
         /// Forget what it would go on from.
         cold: bool,
+    },
+    /// Shut it down.
+    Stop {
+        /// Without asking the guest.
+        force: bool,
+        /// Seconds that the guest gets; the service's own limit if absent.
+        timeout: Option<u32>,
+    },
+    /// Shut it down, then start it.
+    Restart {
+        /// Without asking the guest.
+        force: bool,
+        /// Seconds that the guest gets; the service's own limit if absent.
+        timeout: Option<u32>,
+    },
+    /// Delete it.
+    Delete {
+        /// So that it cannot be recovered.
+        purge: bool,
     },
     /// Put it to sleep.
     Suspend,
@@ -55,13 +82,30 @@ impl Work {
     /// In a word.
     pub const fn kind(&self) -> &'static str {
         match self {
+            Self::Create { .. } => "create",
             Self::Start { .. } => "start",
+            Self::Stop { .. } => "stop",
+            Self::Restart { .. } => "restart",
+            Self::Delete { .. } => "delete",
             Self::Suspend => "suspend",
             Self::Snapshot { .. } => "snapshot",
             Self::Restore { .. } => "restore",
             Self::Undo => "undo",
             Self::Fork { .. } => "fork",
         }
+    }
+
+    /// Whether it waits until what was asked for before has ended. What ends a machine is there to end that, too.
+    const fn waits(&self) -> bool {
+        !matches!(self, Self::Stop { .. } | Self::Restart { .. } | Self::Delete { .. })
+    }
+
+    /// Whether to do it twice is to do it once.
+    const fn repeats(&self) -> bool {
+        matches!(
+            self,
+            Self::Start { .. } | Self::Suspend | Self::Stop { .. } | Self::Restart { .. } | Self::Delete { .. }
+        )
     }
 }
 
@@ -89,13 +133,18 @@ pub struct Begun {
     pub row: store::Operation,
     /// Told what came of it.
     pub ended: oneshot::Receiver<Result<Value, Refusal>>,
-    /// Told when its machine's processes exist, or that they will not; only of a start.
+    /// Told when its machine's processes exist, or that they will not, or when it is on its way down; of a start, stop or restart.
     pub launched: oneshot::Receiver<Result<(), Refusal>>,
 }
 
 impl Service {
     /// Records what is to be done, and begins it when what was asked for before has ended.
     pub fn operate(self: &Arc<Self>, desktop: &Desktop, work: Work, actor: &str) -> Result<Begun, Refusal> {
+        self.operate_on(desktop.into(), work, actor)
+    }
+
+    /// [`Self::operate`], also with a desktop that is yet to be made.
+    pub fn operate_on(self: &Arc<Self>, desktop: Subject<'_>, work: Work, actor: &str) -> Result<Begun, Refusal> {
         let json = serde_json::to_string(&work).map_err(|error| Refusal::internal(error.to_string()))?;
         let new = NewOperation { work: &json, kind: work.kind(), desktop, actor };
         let row = self.store.add_operation(&new)?;
@@ -108,7 +157,10 @@ impl Service {
         let (launched_tx, launched) = oneshot::channel();
         let operation = row.clone();
         tokio::spawn(async move {
-            let _turn = self.turns.of(operation.desktop_id).await;
+            let _turn = match work.waits() {
+                true => Some(self.turns.of(operation.desktop_id).await),
+                false => None,
+            };
             let result = match self.store.begin_operation(operation.id) {
                 Ok(true) => {
                     self.tell_operation_now(operation.id);
@@ -149,8 +201,27 @@ impl Service {
         launched: oneshot::Sender<Result<(), Refusal>>,
     ) -> Result<Value, Refusal> {
         let gone = || Refusal::not_found("desktop", &desktop.to_string());
+        if let Work::Create { new, owner } = work {
+            return self.create(desktop, new, *owner).await;
+        }
         let row = self.store.desktop(desktop)?.ok_or_else(gone)?;
+        if row.deleted.is_some() && !matches!(work, Work::Delete { .. }) {
+            return Err(gone());
+        }
         match work {
+            Work::Create { .. } => {}
+            Work::Delete { purge } => return self.delete_desktop(&row, *purge).await.map(|()| Value::Null),
+            Work::Stop { force, timeout } | Work::Restart { force, timeout } => {
+                let timeout = timeout.map(|seconds| Duration::from_secs(seconds.min(3600).into()));
+                let ordered = self.machines.stop(desktop, *force, timeout).map_err(Refusal::from);
+                let _ = launched.send(ordered.clone()); // nobody may wait
+                ordered?;
+                self.machines.ended(desktop).await;
+                if matches!(work, Work::Restart { .. }) {
+                    self.machines.start(desktop).await?;
+                    self.machines.started(desktop).await;
+                }
+            }
             Work::Start { cold } => {
                 let started = match cold {
                     true => self.machines.start_cold(desktop).await,
@@ -185,11 +256,20 @@ impl Service {
         }
         let now = self.show(self.store.desktop(desktop)?.ok_or_else(gone)?);
         match (work, &now.ended) {
-            (Work::Start { .. }, Some(ended)) if now.state != State::Running => {
+            (Work::Start { .. } | Work::Restart { .. }, Some(ended)) if now.state != State::Running => {
                 Err(Refusal::upstream(format!("the machine ended: {}", ended.reason)))
             }
             _ => value(&now),
         }
+    }
+
+    async fn create(&self, id: Uuid, new: &model::NewDesktop, owner: Uuid) -> Result<Value, Refusal> {
+        let owner = self.store.user(owner)?.ok_or_else(|| Refusal::conflict("whose it was to be is gone"))?;
+        let desktop = self.create_desktop(id, new, &owner).await?;
+        if new.start {
+            self.machines.start(id).await?;
+        }
+        value(&self.show(desktop))
     }
 
     /// Takes up what a service before this one had not ended. Machines have been recovered before.
@@ -208,17 +288,15 @@ impl Service {
                 continue;
             }
             match work {
-                // to do these twice is to do them once
-                Work::Start { .. } | Work::Suspend => {
-                    let work = if work == Work::Suspend { work } else { Work::Start { cold: false } };
-                    self.clone().work_again(row, work);
-                }
+                Work::Start { .. } => self.clone().work_again(row, Work::Start { cold: false }),
+                work if work.repeats() => self.clone().work_again(row, work),
+                Work::Create { new, .. } if new.start && row.done => self.clone().start_made(row),
                 Work::Fork { names, start: true, .. } if row.done => self.clone().start_forks(row, names),
-                Work::Snapshot { .. } | Work::Restore { .. } | Work::Undo | Work::Fork { .. } if row.done => {
+                _ if row.done => {
                     let found = self.store.desktop(row.desktop_id)?.map(|desktop| self.show(desktop));
                     self.end_operation(&row, &Ok(json!(found)));
                 }
-                Work::Snapshot { .. } | Work::Restore { .. } | Work::Undo | Work::Fork { .. } => {
+                _ => {
                     let detail = "the service ended before it was done: everything is as it was before";
                     let problem =
                         serde_json::to_string(&Refusal::interrupted(detail).problem(None)).unwrap_or_default();
@@ -237,6 +315,16 @@ impl Service {
             let (launched, _) = oneshot::channel();
             let result = self.work_at(row.desktop_id, &work, launched).await;
             self.end_operation(&row, &result);
+        });
+    }
+
+    fn start_made(self: Arc<Self>, row: store::Operation) {
+        tokio::spawn(async move {
+            let id = row.desktop_id;
+            let started = self.machines.start(id).await.map_err(Refusal::from);
+            let made =
+                self.store.desktop(id).map_err(Refusal::from).map(|found| json!(found.map(|made| self.show(made))));
+            self.end_operation(&row, &started.and(made));
         });
     }
 

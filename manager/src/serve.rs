@@ -23,7 +23,7 @@ use crate::machines::{Limits, Machines, Programs};
 use crate::service::Service;
 use crate::store::Store;
 use crate::viewers::{self, Policy};
-use crate::{api, machines, store, tls, warm};
+use crate::{api, machines, store, tls, trash, warm};
 
 /// The local socket's name in the data folder.
 pub const SOCKET: &str = "yunju.sock";
@@ -49,6 +49,8 @@ pub struct Options {
     pub at_end: AtEnd,
     /// Where, beside the API, what there is to count is told whoever can connect.
     pub metrics: Option<SocketAddr>,
+    /// What was deleted can be recovered for so long.
+    pub keep_deleted: Duration,
     /// What happens by itself while it runs.
     pub policy: Policy,
     /// Whether images are warmed by themselves.
@@ -143,9 +145,12 @@ pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error
     machines.recover().await?;
     let local = bind_local(&data.join(SOCKET))?;
 
-    let service = Arc::new(Service::new(store, machines.clone(), data.clone(), options.images, url.clone()));
+    let mut service = Service::new(store, machines.clone(), data.clone(), options.images, url.clone());
+    service.keep_deleted = options.keep_deleted;
+    let service = Arc::new(service);
     tokio::spawn(service.clone().tell_states());
     service.resume_operations()?;
+    let emptying = tokio::spawn(trash::tend(service.clone()));
     let tending = tokio::spawn(viewers::tend(service.clone(), options.policy));
     let warming =
         (options.warm != Warm::No).then(|| tokio::spawn(warm::tend(service.clone(), options.warm == Warm::AtOnce)));
@@ -174,6 +179,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error
         service.ending.store(true, Ordering::Relaxed);
         redirecting.iter().for_each(tokio::task::JoinHandle::abort);
         tending.abort();
+        emptying.abort();
         warming.iter().for_each(tokio::task::JoinHandle::abort);
         match options.at_end {
             AtEnd::Leave => {}

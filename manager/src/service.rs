@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -55,6 +56,8 @@ pub struct Service {
     pub turns: Turns,
     /// How requests were answered.
     pub requests: Requests,
+    /// What was deleted can be recovered for so long.
+    pub keep_deleted: Duration,
     /// The service is about to end.
     pub ending: AtomicBool,
     /// The number of the newest event.
@@ -86,6 +89,7 @@ impl Service {
         let thumbnails = Thumbnails::default();
         Self {
             requests,
+            keep_deleted: crate::trash::KEPT,
             ending,
             store,
             machines,
@@ -197,17 +201,28 @@ impl Service {
         tokio::task::spawn_blocking(work).await.expect("hashing does not panic")
     }
 
-    /// Makes a stopped desktop for `owner`.
-    pub async fn create_desktop(&self, new: &model::NewDesktop, owner: &User) -> Result<store::Desktop, Refusal> {
+    /// Whether a desktop can be made like this, as far as is known before it is.
+    pub fn may_be_made(&self, new: &model::NewDesktop) -> Result<(), Refusal> {
         names::check("desktop", &new.name)?;
         let image = Image::named(&self.images, &new.image)?;
-        let memory = new.memory.unwrap_or(image.manifest.memory);
-        let cpus = new.cpus.unwrap_or(image.manifest.cpus);
+        let (memory, cpus) = (new.memory.unwrap_or(image.manifest.memory), new.cpus.unwrap_or(image.manifest.cpus));
         images::check_memory(memory).and(images::check_cpus(cpus)).map_err(Refusal::invalid)?;
-        if self.store.desktop_named(&new.name)?.is_some() {
-            return Err(store::Error::Exists { kind: "desktop", name: new.name.clone() }.into());
+        match self.store.desktop_named(&new.name)? {
+            Some(_) => Err(store::Error::Exists { kind: "desktop", name: new.name.clone() }.into()),
+            None => Ok(()),
         }
-        let id = Uuid::new_v4();
+    }
+
+    /// Makes a stopped desktop with this id for `owner`.
+    pub async fn create_desktop(
+        &self,
+        id: Uuid,
+        new: &model::NewDesktop,
+        owner: &User,
+    ) -> Result<store::Desktop, Refusal> {
+        self.may_be_made(new)?;
+        let image = Image::named(&self.images, &new.image)?;
+        let (memory, cpus) = (new.memory.unwrap_or(image.manifest.memory), new.cpus.unwrap_or(image.manifest.cpus));
         let folder = Folder::of(&self.data, id);
         folder.create()?;
         let row = store::NewDesktop {
@@ -233,22 +248,6 @@ impl Service {
         tracing::info!(desktop = %new.name, owner = %owner.name, image = %new.image, "desktop created");
         self.tell("desktop.add", owner.id, &json!({"id": id, "name": new.name}));
         self.store.desktop(id)?.ok_or_else(|| Refusal::not_found("desktop", &new.name))
-    }
-
-    /// Deletes a desktop with everything in it; a running machine is ended.
-    pub async fn delete_desktop(&self, desktop: &store::Desktop) -> Result<(), Refusal> {
-        // without its row it cannot be started; should we be killed now, the next service removes the rest
-        self.store.delete_desktop(desktop.id)?;
-        self.revoke(Revoked::Desktop(desktop.id));
-        self.machines.stop(desktop.id, true, None)?;
-        self.machines.ended(desktop.id).await;
-        let folder = Folder::of(&self.data, desktop.id);
-        let removed = tokio::task::spawn_blocking(move || folder.remove()).await;
-        removed.map_err(|panic| Refusal::internal(panic.to_string()))??;
-        self.machines.context().sweep_soon();
-        tracing::info!(desktop = %desktop.name, "desktop deleted");
-        self.tell("desktop.remove", desktop.owner_id, &json!({"id": desktop.id, "name": desktop.name}));
-        Ok(())
     }
 
     /// Since when a desktop is in this state, as far as is known.

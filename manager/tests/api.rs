@@ -94,6 +94,9 @@ async fn every_endpoint_lets_exactly_those_through_who_may() {
         ("PATCH",  "/v1/desktops/d",                json!({"name": "d"}), [401, 403, 404, 403, 428, 428]),
         ("DELETE", "/v1/desktops/e",                json!(null), [401, 403, 404, 403, 204, 404]),
         ("DELETE", "/v1/desktops/d",                json!(null), [401, 403, 404, 403, 204, 404]),
+        ("GET",    "/v1/trash",                     json!(null), [401, 403, 200, 200, 200, 200]),
+        ("POST",   "/v1/trash/d/recover",           json!({}),   [401, 403, 404, 403, 200, 404]),
+        ("DELETE", "/v1/trash/e",                   json!(null), [401, 403, 404, 403, 204, 404]),
         ("DELETE", "/v1/session",                   json!(null), [401, 204, 204, 204, 204, 204]),
     ];
     let house = house().await;

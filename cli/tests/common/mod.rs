@@ -210,6 +210,16 @@ impl Service {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_owned(), body.to_owned())
     }
 
+    /// [`Self::http`] with more lines in the head.
+    pub fn stream_text(&self, method: &str, path: &str, cookie: &str, more: &str, body: &str) -> (u16, String, String) {
+        let more = format!("connection: close\r\n{more}");
+        let mut stream = self.request(method, path, cookie, &self.own_origin(), &more, body);
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_owned(), body.to_owned())
+    }
+
     fn request(&self, method: &str, path: &str, cookie: &str, origin: &str, more: &str, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

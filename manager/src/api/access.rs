@@ -23,6 +23,7 @@ use super::audit::Done;
 use super::idempotency;
 use super::problem::Refusal;
 use super::request::RequestId;
+use super::trash::Trashed;
 use crate::auth;
 use crate::auth::authorize::{Action, Actor, Denial, Resource, authorize};
 use crate::auth::rate::Who;
@@ -197,7 +198,7 @@ async fn admit(gate: &Gate, parts: &mut Parts, caller: &mut Option<Caller>, abou
     }
     // who is not known learns nothing by how long it takes to find something
     authorize(actor, *action, Resource::Service).map_err(|denial| Refusal::denied(denial, "page", ""))?;
-    if let Some((kind, name, resource)) = find(service, parts, *action).await? {
+    if let Some((kind, name, resource)) = find(service, parts, *action, caller.as_ref()).await? {
         *about = format!("{kind} {}", name.chars().take(64).collect::<String>());
         authorize(actor, *action, resource).map_err(|denial| Refusal::denied(denial, kind, &name))?;
     }
@@ -222,6 +223,7 @@ async fn find(
     service: &Arc<Service>,
     parts: &mut Parts,
     action: Action,
+    caller: Option<&Caller>,
 ) -> Result<Option<(&'static str, String, Resource)>, Refusal> {
     if matches!(action, Action::Look | Action::Enter) {
         return Ok(None);
@@ -238,8 +240,15 @@ async fn find(
                 Ok(id) => service.store.desktop(id)?,
                 Err(_) => service.store.desktop_named(&name)?,
             };
-            let found = found.filter(|desktop| !desktop.owner_id.is_nil());
+            let found = found.filter(|desktop| !desktop.owner_id.is_nil() && desktop.deleted.is_none());
             Some(("desktop", name, of(keep(parts, found, |desktop| desktop.owner_id))))
+        }
+        // by name it is the newest of those that the caller sees
+        "trashed" => {
+            let deleted = service.store.deleted(caller.and_then(Caller::sees))?;
+            let id = Uuid::parse_str(&name).ok();
+            let found = deleted.into_iter().find(|desktop| Some(desktop.id) == id || desktop.name == name);
+            Some(("deleted desktop", name, of(keep(parts, found.map(Trashed), |desktop| desktop.0.owner_id))))
         }
         "user" => {
             let found = service.store.user_named(&name)?;

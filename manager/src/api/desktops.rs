@@ -117,22 +117,19 @@ pub async fn change(
 pub async fn create(
     extract::State(service): Shared,
     caller: Caller,
+    headers: HeaderMap,
     Body(new): Body<NewDesktop>,
 ) -> Result<Response, Refusal> {
     let about = format!("desktop {}", new.name);
     let owner = owner(&service, &caller, &new)?;
-    // work that goes on although the caller goes away: what is begun is finished
-    let work = service.clone();
-    let made = tokio::spawn(async move {
-        let desktop = work.create_desktop(&new, &owner).await?;
-        if new.start {
-            work.machines.start(desktop.id).await?;
-        }
-        Ok::<_, Refusal>(work.show(desktop))
-    });
-    let desktop = made.await.map_err(|panic| Refusal::internal(panic.to_string()))??;
-    let note = Note { resource: Some(about), detail: format!("of user {}", desktop.owner), ..Note::default() };
-    Ok(note.on((StatusCode::CREATED, Json(desktop))))
+    let detail = format!("of user {}", owner.name);
+    let subject = store::Subject { id: Uuid::new_v4(), name: &new.name, owner: owner.id };
+    // what cannot be is refused at once
+    service.may_be_made(&new)?;
+    let work = Work::Create { new: new.clone(), owner: owner.id };
+    let begun = service.operate_on(subject, work, &operations::actor(&caller))?;
+    let answer = operations::answer(begun, &headers, StatusCode::CREATED).await?;
+    Ok(Note { resource: Some(about), detail, ..Note::default() }.on(answer))
 }
 
 /// Whose quota bounds what they choose may choose; others take what an image says.
@@ -163,15 +160,30 @@ fn owner(service: &Service, caller: &Caller, new: &NewDesktop) -> Result<store::
     })
 }
 
+/// `?purge=true`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveQuery {
+    /// So that it cannot be recovered.
+    #[serde(default)]
+    purge: bool,
+}
+
 pub async fn remove(
     extract::State(service): Shared,
+    caller: Caller,
     Found(desktop): Found<store::Desktop>,
     headers: HeaderMap,
-) -> Result<StatusCode, Refusal> {
+    Query(query): Query<RemoveQuery>,
+) -> Result<Response, Refusal> {
     precondition(&service, &desktop, &headers)?;
-    let removed = tokio::spawn(async move { service.delete_desktop(&desktop).await });
-    removed.await.map_err(|panic| Refusal::internal(panic.to_string()))??;
-    Ok(StatusCode::NO_CONTENT)
+    let begun = service.operate(&desktop, Work::Delete { purge: query.purge }, &operations::actor(&caller))?;
+    if operations::wants_no_wait(&headers) {
+        return Ok(operations::accepted(begun));
+    }
+    let id = begun.row.id.to_string();
+    begun.ended.await.map_err(|_| Refusal::internal("the operation's task ended without a word"))??;
+    Ok((StatusCode::NO_CONTENT, [(operations::HEADER, id)]).into_response())
 }
 
 /// `?cold=true`
@@ -212,31 +224,41 @@ pub async fn begin_start(
 
 pub async fn stop(
     extract::State(service): Shared,
+    caller: Caller,
     Found(desktop): Found<store::Desktop>,
+    headers: HeaderMap,
     Body(stop): Body<Stop>,
-) -> Result<(StatusCode, Json<Desktop>), Refusal> {
-    service.machines.stop(desktop.id, stop.force, patience(&stop))?;
-    accepted(&service, desktop.id)
+) -> Result<Response, Refusal> {
+    let work = Work::Stop { force: stop.force, timeout: stop.timeout };
+    begin_stop(&service, &caller, &desktop, &headers, work).await
 }
 
 pub async fn restart(
     extract::State(service): Shared,
+    caller: Caller,
     Found(desktop): Found<store::Desktop>,
+    headers: HeaderMap,
     Body(stop): Body<Stop>,
-) -> Result<(StatusCode, Json<Desktop>), Refusal> {
-    service.machines.stop(desktop.id, stop.force, patience(&stop))?;
-    let (work, id) = (service.clone(), desktop.id);
-    tokio::spawn(async move {
-        work.machines.ended(id).await;
-        if let Err(error) = work.machines.start(id).await {
-            tracing::warn!(desktop = %id, %error, "not restarted");
-        }
-    });
-    accepted(&service, desktop.id)
+) -> Result<Response, Refusal> {
+    let work = Work::Restart { force: stop.force, timeout: stop.timeout };
+    begin_stop(&service, &caller, &desktop, &headers, work).await
 }
 
-fn patience(stop: &Stop) -> Option<Duration> {
-    stop.timeout.map(|seconds| Duration::from_secs(seconds.min(3600).into()))
+/// Begins to stop, and perhaps to start anew; the answer comes when the machine is on its way down.
+async fn begin_stop(
+    service: &Arc<Service>,
+    caller: &Caller,
+    desktop: &store::Desktop,
+    headers: &HeaderMap,
+    work: Work,
+) -> Result<Response, Refusal> {
+    let begun = service.operate(desktop, work, &operations::actor(caller))?;
+    if operations::wants_no_wait(headers) {
+        return Ok(operations::accepted(begun));
+    }
+    let id = begun.row.id.to_string();
+    begun.launched.await.map_err(|_| Refusal::conflict("the desktop was deleted meanwhile"))??;
+    Ok(([(operations::HEADER, id)], accepted(service, desktop.id)?).into_response())
 }
 
 /// 202, and the desktop as it is now.

@@ -20,6 +20,7 @@ pub mod request;
 pub mod routes;
 mod session;
 mod snapshots;
+mod trash;
 mod users;
 
 use std::sync::Arc;

@@ -95,7 +95,10 @@ fn shape(operation: &str, s: &mut Schemas) -> Option<Shape> {
         | "user.factor.remove"
         | "group.remove"
         | "desktop.snapshot.remove"
-        | "desktop.remove" => of(None, 204, Answer::Nothing),
+        | "trash.remove" => of(None, 204, Answer::Nothing),
+        "desktop.remove" => asked(&[("purge", "boolean", "It cannot be recovered")], of(None, 204, Answer::Nothing)),
+        "trash.list" => of(None, 200, many!(m::Deleted)),
+        "trash.recover" => of(takes!(m::Recover), 200, one!(m::Desktop)),
         "password.change" => of(takes!(m::PasswordChange), 204, Answer::Nothing),
         "factor.begin" => of(takes!(m::FactorProof), 200, one!(m::FactorKey)),
         "factor.confirm" => of(takes!(m::FactorCode), 200, one!(m::RecoveryCodes)),
@@ -157,8 +160,12 @@ fn shape(operation: &str, s: &mut Schemas) -> Option<Shape> {
 }
 
 /// Operations that go on by themselves; `Prefer: respond-async` does not wait for them.
-const WORK: [&str; 7] = [
+const WORK: [&str; 11] = [
+    "desktop.add",
+    "desktop.remove",
     "desktop.start",
+    "desktop.stop",
+    "desktop.restart",
     "desktop.resume",
     "desktop.suspend",
     "desktop.undo",

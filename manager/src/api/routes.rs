@@ -8,7 +8,7 @@ use axum::http::Method;
 use axum::middleware;
 use axum::routing::{self, MethodRouter};
 
-use super::{access, account, audit, console, desktops, health, openapi, operations, session, snapshots, users};
+use super::{access, account, audit, console, desktops, health, openapi, operations, session, snapshots, trash, users};
 use crate::auth::authorize::Action;
 use crate::service::Service;
 use crate::{edge, web};
@@ -171,7 +171,10 @@ pub fn api() -> Vec<Route> {
         Route::post("desktop.add", "/v1/desktops", A::Make, "Make a desktop", desktops::create),
         Route::get("desktop.show", "/v1/desktops/{desktop}", A::SeeDesktop, "One desktop, by name or id", desktops::show),
         Route::patch("desktop.change", "/v1/desktops/{desktop}", A::Change, "Rename it, or change a stopped one\'s size, if it is as `If-Match` says", desktops::change),
-        Route::delete("desktop.remove", "/v1/desktops/{desktop}", A::Change, "Delete a desktop with everything in it", desktops::remove),
+        Route::delete("desktop.remove", "/v1/desktops/{desktop}", A::Change, "Delete a desktop; it can be recovered for a while, unless `?purge=true`", desktops::remove),
+        Route::get("trash.list", "/v1/trash", A::List, "Deleted desktops that can be recovered, newest first", trash::list),
+        Route::post("trash.recover", "/v1/trash/{trashed}/recover", A::Change, "Take a deleted desktop back, by id or name", trash::recover),
+        Route::delete("trash.remove", "/v1/trash/{trashed}", A::Change, "Remove a deleted desktop with everything in it", trash::remove),
         Route::post("desktop.start", "/v1/desktops/{desktop}/start", A::Change, "Start or wake it; `?cold=true` forgets a suspended one's memory", desktops::start),
         Route::post("desktop.stop", "/v1/desktops/{desktop}/stop", A::Change, "Ask the guest to shut down, or end the machine", desktops::stop),
         Route::post("desktop.restart", "/v1/desktops/{desktop}/restart", A::Change, "Stop, then start", desktops::restart),

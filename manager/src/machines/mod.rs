@@ -337,7 +337,7 @@ impl Machines {
             }
             // read with the table locked: a desktop that is being deleted is either seen as gone here
             // or its machine is seen in the table there
-            let desktop = self.context.store.desktop(id)?.ok_or(Error::Gone)?;
+            let desktop = self.context.store.desktop(id)?.filter(|d| d.deleted.is_none()).ok_or(Error::Gone)?;
             let others = self.context.store.desktops(None)?;
             let running = others.iter().filter(|other| table.contains_key(&other.id)).map(|other| other.memory);
             self.context.limits.memory.admit(desktop.memory, running)?;

@@ -26,9 +26,12 @@ impl Machines {
             folder::remove_leftover(&path).map_err(system)?;
         }
         for id in folders {
-            if context.store.desktop(id)?.is_none() {
-                let folder = Folder::of(&context.data, id);
+            let (found, folder) = (context.store.desktop(id)?, Folder::of(&context.data, id));
+            // neither one without a row nor one that was deleted runs; the latter can be recovered
+            if found.as_ref().is_none_or(|desktop| desktop.deleted.is_some()) {
                 clear(&folder).await.map_err(system)?;
+            }
+            if found.is_none() {
                 folder.remove()?;
             }
         }

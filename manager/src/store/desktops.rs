@@ -8,8 +8,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::layers::{self, DisksOf, Layer};
+use super::operations::mark_done;
 use super::users::within_quota;
-use super::{Result, Store, now, optional, parsed, timestamp, unique};
+use super::{Result, Store, now, optional, optional_time, parsed, timestamp, unique};
 
 /// A desktop as stored.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub struct Desktop {
     pub ended: Option<Ended>,
     /// How often what it is was changed.
     pub generation: i64,
+    /// When it was deleted: then it can be recovered, and nothing else.
+    pub deleted: Option<Timestamp>,
 }
 
 /// What the owner of a desktop wants of its machine.
@@ -87,13 +90,18 @@ pub struct Ended {
 }
 
 /// Desktops with an owner, which are those that people see.
-const SELECT: &str = "SELECT desktops.*, users.name AS owner FROM desktops JOIN users ON users.id = owner_id";
+const SELECT: &str =
+    "SELECT desktops.*, users.name AS owner FROM desktops JOIN users ON users.id = owner_id AND deleted IS NULL";
+
+/// Those that were deleted.
+pub(super) const SELECT_DELETED: &str =
+    "SELECT desktops.*, users.name AS owner FROM desktops JOIN users ON users.id = owner_id AND deleted IS NOT NULL";
 
 /// All.
 const SELECT_ANY: &str =
     "SELECT desktops.*, coalesce(users.name, '') AS owner FROM desktops LEFT JOIN users ON users.id = owner_id";
 
-fn desktop(row: &Row<'_>) -> rusqlite::Result<Desktop> {
+pub(super) fn desktop(row: &Row<'_>) -> rusqlite::Result<Desktop> {
     let reason: Option<String> = row.get("ended_reason")?;
     let ended = match reason {
         Some(reason) => Some(Ended { at: timestamp(row, "ended_at")?, reason, failed: row.get("ended_failed")? }),
@@ -101,7 +109,7 @@ fn desktop(row: &Row<'_>) -> rusqlite::Result<Desktop> {
     };
     Ok(Desktop {
         id: parsed(row, "id")?,
-        name: row.get("name")?,
+        name: row.get::<_, Option<String>>("deleted_name")?.map_or_else(|| row.get("name"), Ok)?,
         owner_id: optional(row, "owner_id")?.unwrap_or_default(),
         owner: row.get("owner")?,
         image: row.get("image")?,
@@ -115,6 +123,7 @@ fn desktop(row: &Row<'_>) -> rusqlite::Result<Desktop> {
         base: optional(row, "base")?,
         ended,
         generation: row.get("generation")?,
+        deleted: optional_time(row, "deleted")?,
     })
 }
 
@@ -186,7 +195,8 @@ impl Store {
             add(transaction, new)?;
             disks.iter().try_for_each(|(_, layer)| layers::add(transaction, layer))?;
             let tops: Vec<_> = disks.iter().map(|(disk, layer)| (*disk, layer.id)).collect();
-            layers::set_tops(transaction, DisksOf::Desktop(new.id), &tops)
+            layers::set_tops(transaction, DisksOf::Desktop(new.id), &tops)?;
+            mark_done(transaction, &["create"])
         })
     }
 
@@ -218,7 +228,7 @@ impl Store {
         Ok(statement.query_map(found, desktop)?.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The desktop with this id.
+    /// The desktop with this id, also if it was deleted and can be recovered.
     pub fn desktop(&self, id: Uuid) -> Result<Option<Desktop>> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(&format!("{SELECT_ANY} WHERE desktops.id = ?1"))?;
@@ -235,7 +245,7 @@ impl Store {
     /// Changes what a desktop of this generation is. False if it was changed in the meantime.
     pub fn change_desktop(&self, id: Uuid, generation: i64, name: &str, memory: u64, cpus: u8) -> Result<bool> {
         let sql = "UPDATE desktops SET name = ?3, memory = ?4, cpus = ?5, generation = generation + 1
-                   WHERE id = ?1 AND generation = ?2";
+                   WHERE id = ?1 AND generation = ?2 AND deleted IS NULL";
         let memory = i64::try_from(memory).unwrap_or(i64::MAX);
         self.change(|transaction| {
             let grows = "SELECT owner_id FROM desktops WHERE id = ?1 AND (memory < ?2 OR cpus < ?3)";

@@ -8,6 +8,7 @@ mod operations;
 mod sessions;
 mod snapshots;
 mod tokens;
+mod trash;
 mod users;
 
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ pub use audit::{AuditFilter, NewAudit};
 pub use desktops::{Desired, Desktop, Ended, NewDesktop, Wanted};
 pub use groups::Group;
 pub use layers::{Below, DisksOf, Layer, Tops};
-pub use operations::{Answered, CURRENT, NewOperation, Operation};
+pub use operations::{Answered, CURRENT, NewOperation, Operation, Subject};
 pub use sessions::{NewSession, Session};
 pub use snapshots::{NewSnapshot, Snapshot};
 pub use tokens::Token;
@@ -33,6 +34,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
     include_str!("schema-5.sql"),
+    include_str!("schema-6.sql"),
 ];
 
 /// Why the store did not do what was asked.
@@ -47,7 +49,7 @@ pub enum Error {
         name: String,
     },
     /// A user who owns desktops is not deleted.
-    #[error("`{0}` still owns desktops: delete them first")]
+    #[error("`{0}` still owns desktops, perhaps deleted ones: remove them for good first")]
     OwnsDesktops(String),
     /// Much is to be done with the desktop already.
     #[error("`{0}` has enough to do already: wait until some of its operations have ended")]

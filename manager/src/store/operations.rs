@@ -72,16 +72,35 @@ pub struct NewOperation<'a> {
     /// In a word.
     pub kind: &'a str,
     /// With which desktop.
-    pub desktop: &'a super::Desktop,
+    pub desktop: Subject<'a>,
     /// Who asks for it.
     pub actor: &'a str,
 }
 
+/// A desktop that is there, or is to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Which.
+    pub id: Uuid,
+    /// What it is called.
+    pub name: &'a str,
+    /// Whose it is.
+    pub owner: Uuid,
+}
+
+impl<'a> From<&'a super::Desktop> for Subject<'a> {
+    fn from(desktop: &'a super::Desktop) -> Self {
+        Self { id: desktop.id, name: &desktop.name, owner: desktop.owner_id }
+    }
+}
+
 /// In the transaction that records what an operation of one of these kinds is for: it is not rolled back from here on.
-pub(super) fn mark_done(connection: &Connection, kinds: [&str; 2]) -> Result<()> {
+pub(super) fn mark_done(connection: &Connection, kinds: &[&str]) -> Result<()> {
     if let Ok(id) = CURRENT.try_with(|id| *id) {
-        let sql = "UPDATE operations SET done = 1 WHERE id = ?1 AND kind IN (?2, ?3)";
-        connection.execute(sql, params![id.to_string(), kinds[0], kinds[1]])?;
+        let sql = "UPDATE operations SET done = 1 WHERE id = ?1 AND kind = ?2";
+        for kind in kinds {
+            connection.execute(sql, params![id.to_string(), kind])?;
+        }
     }
     Ok(())
 }
@@ -94,6 +113,9 @@ const OPERATIONS: i64 = 10_000;
 
 /// So many wait for a desktop at most.
 pub const QUEUE: u32 = 16;
+
+/// Operations that end a machine, and are begun at once: of those there may be more.
+const ENDS: [&str; 3] = ["stop", "restart", "delete"];
 
 /// So many answers are kept for each caller.
 const ANSWERS: i64 = 1000;
@@ -112,15 +134,19 @@ impl Store {
             transaction.execute("DELETE FROM operations WHERE ended < ?1", [now - KEPT_SECONDS])?;
             let many = "DELETE FROM operations WHERE ended IS NOT NULL AND number <= (SELECT max(number) FROM operations) - ?1";
             transaction.execute(many, [OPERATIONS])?;
-            let waiting = "SELECT count(*) FROM operations WHERE ended IS NULL AND desktop_id = ?1";
-            let waiting: u32 = transaction.query_row(waiting, [new.desktop.id.to_string()], |row| row.get(0))?;
-            if waiting >= QUEUE {
-                return Err(Error::Queue(new.desktop.name.clone()));
+            // what ends a machine does not wait for what is queued
+            let ends = ENDS.contains(&new.kind);
+            let waiting = "SELECT count(*) FROM operations
+                           WHERE ended IS NULL AND desktop_id = ?1 AND (kind IN ('stop', 'restart', 'delete')) = ?2";
+            let waiting: u32 =
+                transaction.query_row(waiting, params![new.desktop.id.to_string(), ends], |row| row.get(0))?;
+            if waiting >= if ends { QUEUE * 4 } else { QUEUE } {
+                return Err(Error::Queue(new.desktop.name.to_owned()));
             }
             let sql = "INSERT INTO operations (id, work, kind, desktop_id, desktop, owner_id, actor, state, created)
                        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'queued', ?8) RETURNING *";
             let (id, desktop, owner) =
-                (Uuid::new_v4().to_string(), new.desktop.id.to_string(), new.desktop.owner_id.to_string());
+                (Uuid::new_v4().to_string(), new.desktop.id.to_string(), new.desktop.owner.to_string());
             let values = params![id, new.work, new.kind, desktop, new.desktop.name, owner, new.actor, now];
             Ok(transaction.query_row(sql, values, operation)?)
         })

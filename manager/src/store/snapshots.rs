@@ -124,7 +124,7 @@ impl Store {
     pub fn add_snapshot(&self, new: &NewSnapshot) -> Result<()> {
         self.change(|transaction| {
             add(transaction, new)?;
-            mark_done(transaction, ["snapshot", "snapshot"])
+            mark_done(transaction, &["snapshot"])
         })
     }
 
@@ -141,7 +141,7 @@ impl Store {
     pub fn put_on_snapshot(&self, desktop: Uuid, snapshot: Uuid) -> Result<()> {
         self.change(|transaction| {
             put(transaction, desktop, snapshot)?;
-            mark_done(transaction, ["restore", "undo"])
+            mark_done(transaction, &["restore", "undo"])
         })
     }
 
@@ -157,7 +157,7 @@ impl Store {
                 let suspended = "UPDATE desktops SET desired = CASE WHEN resume IS NULL THEN 'stopped' ELSE 'suspended' END WHERE id = ?1";
                 transaction.execute(suspended, [desktop.id.to_string()])?;
             }
-            mark_done(transaction, ["fork", "fork"])
+            mark_done(transaction, &["fork", "create"])
         })
     }
 

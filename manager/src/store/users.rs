@@ -37,7 +37,7 @@ fn quota(row: &Row<'_>) -> rusqlite::Result<Quota> {
 
 /// What the desktops of a user have together.
 fn used(connection: &Connection, user: Uuid) -> Result<Used> {
-    let sql = "SELECT count(*), coalesce(sum(memory), 0), coalesce(sum(cpus), 0) FROM desktops WHERE owner_id = ?1";
+    let sql = "SELECT count(*), coalesce(sum(memory), 0), coalesce(sum(cpus), 0) FROM desktops WHERE owner_id = ?1 AND deleted IS NULL";
     let row = |row: &Row<'_>| {
         let memory: i64 = row.get(1)?;
         Ok(Used { desktops: row.get(0)?, memory: memory.unsigned_abs(), cpus: row.get(2)? })
