@@ -77,6 +77,9 @@ pub enum Command {
         #[arg(long, value_name = "ID")]
         cursor: Option<i64>,
     },
+    /// What desktops used
+    #[command(after_help = "Examples:\n  yunju usage --last 30d --by user\n  yunju usage --desktop alice -o csv")]
+    Usage(Usage),
     /// Who did what, and who tried
     #[command(subcommand)]
     Audit(Audit),
@@ -233,6 +236,9 @@ pub struct Serve {
     /// Deleted desktops can be recovered for so long; 0: not at all
     #[arg(long, default_value = "7d", value_name = "TIME", value_parser = parse_time)]
     pub keep_deleted: Duration,
+    /// Count what desktops use so often
+    #[arg(long, default_value = "15s", value_name = "TIME", value_parser = parse_time)]
+    pub meter_every: Duration,
     /// Take a restore point so often while somebody looks at a desktop; 0 never
     #[arg(long, default_value = "30m", value_name = "TIME", value_parser = parse_time)]
     pub point_every: Duration,
@@ -449,6 +455,30 @@ pub struct Stop {
     pub timeout: Option<u32>,
     #[command(flatten)]
     pub waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub struct Usage {
+    /// What is added up: hour, desktop or user
+    #[arg(long, default_value = "desktop", value_name = "WHAT")]
+    pub by: String,
+    /// The last so many hours or days, such as 24h or 30d [default: all that is remembered]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "since")]
+    pub last: Option<Duration>,
+    /// Of hours that do not begin before this, such as 2026-11-01T00:00:00Z
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<jiff::Timestamp>,
+    /// Of hours that begin before this
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<jiff::Timestamp>,
+    /// Of desktops of this user
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// Of this desktop: name or id
+    #[arg(long, value_name = "NAME")]
+    pub desktop: Option<String>,
+    #[command(flatten)]
+    pub listing: Listing,
 }
 
 #[derive(Debug, Args)]

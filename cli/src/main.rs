@@ -16,6 +16,7 @@ mod output;
 mod serve;
 mod tls;
 mod trash;
+mod usage;
 mod users;
 mod vnc;
 
@@ -81,6 +82,7 @@ async fn talk(chosen: (Option<PathBuf>, Option<String>), data: PathBuf, command:
         Command::Token(arguments) => users::token(&client, arguments).await,
         Command::Op(arguments) => operations::run(&client, arguments).await,
         Command::Events { cursor } => operations::events(&client, cursor).await,
+        Command::Usage(arguments) => usage::run(&client, &arguments).await,
         Command::Audit(arguments) => audit::run(&client, arguments).await,
         Command::Group(arguments) => users::group(&client, arguments).await,
         Command::Create(arguments) => desktops::create(&client, arguments).await,

@@ -41,6 +41,7 @@ pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
         },
         redirect: arguments.http_redirect,
         metrics: arguments.metrics,
+        meter_every: arguments.meter_every.max(Duration::from_secs(1)),
         keep_deleted: arguments.keep_deleted,
         images: arguments.images.unwrap_or_else(default_images),
         programs: Programs {

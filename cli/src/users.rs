@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 use yunju_manager::model::{
-    self, Invitation, Link, NewGroup, NewToken, NewTokenAnswer, NewUser, OneTimePassword, Quota, Role, UserChange,
+    self, GroupChange, Invitation, Link, NewGroup, NewToken, NewTokenAnswer, NewUser, OneTimePassword, Quota, Role,
+    UserChange,
 };
 
-use crate::args::{Group, Listing, Named, Session, Token, User, Whose};
+use crate::args::{Group, Limits, Listing, Named, Session, Token, User, Whose};
 use crate::client::{Client, segment};
 use crate::output::{self, Account};
 
@@ -30,16 +31,10 @@ pub async fn run(client: &Client, command: User) -> Result<()> {
             let user: model::User = client.get(&format!("/v1/users/{}", segment(&name))).await?;
             output::one(&Account(user), listing.output)
         }
-        User::Quota { name, desktops, memory, cpus, none, listing } => {
+        User::Quota { name, limits, listing } => {
             let path = format!("/v1/users/{}", segment(&name));
             let now: model::User = client.get(&path).await?;
-            let before = if none { Quota::default() } else { now.quota };
-            let quota = Quota {
-                desktops: desktops.or(before.desktops),
-                memory: memory.map(|size| size.0).or(before.memory),
-                cpus: cpus.or(before.cpus),
-            };
-            let change = UserChange { quota: Some(quota), ..UserChange::default() };
+            let change = UserChange { quota: Some(limited(now.quota, &limits)), ..UserChange::default() };
             let user: model::User = client.patch(&path, &change).await?;
             output::one(&Account(user), listing.output)
         }
@@ -54,6 +49,18 @@ pub async fn run(client: &Client, command: User) -> Result<()> {
     }
 }
 
+/// A quota with what was said of it.
+fn limited(now: Quota, limits: &Limits) -> Quota {
+    let before = if limits.none { Quota::default() } else { now };
+    Quota {
+        desktops: limits.desktops.or(before.desktops),
+        memory: limits.memory.map(|size| size.0).or(before.memory),
+        cpus: limits.cpus.or(before.cpus),
+        disk: limits.disk.map(|size| size.0).or(before.disk),
+        snapshots: limits.snapshots.or(before.snapshots),
+    }
+}
+
 /// Runs one of the group commands.
 pub async fn group(client: &Client, command: Group) -> Result<()> {
     let member = |group: &str, user: &str| format!("/v1/groups/{}/members/{}", segment(group), segment(user));
@@ -62,6 +69,13 @@ pub async fn group(client: &Client, command: Group) -> Result<()> {
             let _: model::Group = client.post("/v1/groups", &NewGroup { name, role }).await?;
         }
         Group::Ls(listing) => output::list(&client.get::<Vec<model::Group>>("/v1/groups").await?, listing.output)?,
+        Group::Quota { name, limits, listing } => {
+            let all: Vec<model::Group> = client.get("/v1/groups").await?;
+            let now = all.into_iter().find(|group| group.name == name).map(|group| group.quota).unwrap_or_default();
+            let change = GroupChange { quota: Some(limited(now, &limits)) };
+            let group: model::Group = client.patch(&format!("/v1/groups/{}", segment(&name)), &change).await?;
+            output::one(&group, listing.output)?;
+        }
         Group::Join { group, users } => {
             for user in &users {
                 let _: model::Group = client.put(&member(&group, user)).await?;

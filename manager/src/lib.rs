@@ -4,7 +4,7 @@
 //! * [`api`]: HTTP for programs; [`web`]: pages for people; [`edge`]: the way from a browser to a desktop's proxy; [`viewers`]: who uses it.
 //! * [`thumbnails`]: small pictures of desktops.
 //! * [`operations`]: work that takes a while. * [`trash`]: what was deleted. * [`warm`]: desktops that need not boot.
-//! * [`metrics`]: what there is to count.
+//! * [`metrics`]: what there is to count. * [`meter`]: what desktops use.
 //! * [`serve`]: all of it, listening. * [`tls`]: HTTPS. * [`model`], [`http`]: for clients.
 
 pub mod api;
@@ -15,6 +15,7 @@ pub mod http;
 pub mod images;
 pub mod layers;
 pub mod machines;
+pub mod meter;
 pub mod metrics;
 pub mod model;
 pub mod moments;

@@ -426,3 +426,58 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
 }
+
+/// What a desktop used, or several, in an hour, or several.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Usage {
+    /// When the first hour began.
+    pub begin: Timestamp,
+    /// When the last hour ends.
+    pub end: Timestamp,
+    /// What the desktop was called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desktop: Option<String>,
+    /// The same by its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desktop_id: Option<Uuid>,
+    /// Whose it was.
+    pub owner: String,
+    /// For how long its machine ran.
+    pub running_seconds: f64,
+    /// Processors' time of all its processes.
+    pub cpu_seconds: f64,
+    /// Memory that it used, in mebibytes, for how long.
+    pub memory_mib_seconds: f64,
+    /// Bytes that it read from the host's disks.
+    pub read_bytes: u64,
+    /// Bytes that it wrote to them.
+    pub written_bytes: u64,
+    /// Bytes that its disks took, at most in the last hour.
+    pub disk_bytes: u64,
+}
+
+/// What is added up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UsageBy {
+    /// Nothing: a record for each desktop and hour.
+    #[default]
+    Hour,
+    /// All hours of a desktop.
+    Desktop,
+    /// All desktops of a user.
+    User,
+}
+
+impl FromStr for UsageBy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "hour" => Ok(Self::Hour),
+            "desktop" => Ok(Self::Desktop),
+            "user" => Ok(Self::User),
+            _ => Err(format!("`{text}` cannot be added up by: write hour, desktop or user")),
+        }
+    }
+}

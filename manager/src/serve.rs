@@ -23,7 +23,7 @@ use crate::machines::{Limits, Machines, Programs};
 use crate::service::Service;
 use crate::store::Store;
 use crate::viewers::{self, Policy};
-use crate::{api, machines, store, tls, trash, warm};
+use crate::{api, machines, meter, store, tls, trash, warm};
 
 /// The local socket's name in the data folder.
 pub const SOCKET: &str = "yunju.sock";
@@ -49,6 +49,8 @@ pub struct Options {
     pub at_end: AtEnd,
     /// Where, beside the API, what there is to count is told whoever can connect.
     pub metrics: Option<SocketAddr>,
+    /// How often what desktops use is counted.
+    pub meter_every: Duration,
     /// What was deleted can be recovered for so long.
     pub keep_deleted: Duration,
     /// What happens by itself while it runs.
@@ -150,6 +152,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error
     let service = Arc::new(service);
     tokio::spawn(service.clone().tell_states());
     service.resume_operations()?;
+    let metering = tokio::spawn(meter::tend(service.clone(), options.meter_every));
     let emptying = tokio::spawn(trash::tend(service.clone()));
     let tending = tokio::spawn(viewers::tend(service.clone(), options.policy));
     let warming =
@@ -180,6 +183,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error
         redirecting.iter().for_each(tokio::task::JoinHandle::abort);
         tending.abort();
         emptying.abort();
+        metering.abort();
         warming.iter().for_each(tokio::task::JoinHandle::abort);
         match options.at_end {
             AtEnd::Leave => {}

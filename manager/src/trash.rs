@@ -43,7 +43,8 @@ impl Service {
             return Err(gone());
         }
         tracing::info!(desktop = name, "desktop recovered");
-        self.tell("desktop.recover", desktop.owner_id, &json!({"id": desktop.id, "name": name}));
+        // for who watches it is one more
+        self.tell("desktop.add", desktop.owner_id, &json!({"id": desktop.id, "name": name}));
         self.store.desktop(desktop.id)?.ok_or_else(gone)
     }
 

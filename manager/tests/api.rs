@@ -53,6 +53,8 @@ async fn every_endpoint_lets_exactly_those_through_who_may() {
         ("POST",   "/v1/groups",                    json!({"name": "g"}), [401, 403, 403, 403, 403, 201]),
         ("PUT",    "/v1/groups/g/members/new",      json!(null), [401, 403, 403, 403, 403, 200]),
         ("DELETE", "/v1/groups/g/members/new",      json!(null), [401, 403, 403, 403, 403, 200]),
+        ("PATCH",  "/v1/groups/g",                  json!({}),   [401, 403, 403, 403, 403, 200]),
+        ("GET",    "/v1/usage",                     json!(null), [401, 403, 200, 200, 200, 200]),
         ("DELETE", "/v1/groups/g",                  json!(null), [401, 403, 403, 403, 403, 204]),
         ("DELETE", "/v1/groups/g",                  json!(null), [401, 403, 403, 403, 403, 404]),
         ("GET",    "/v1/operations",                json!(null), [401, 403, 200, 200, 200, 200]),

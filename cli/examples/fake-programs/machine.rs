@@ -84,6 +84,14 @@ pub fn run(program: &Path, config_path: &Path) {
             end("machine ended: triple fault at 0xffffffff81000000", 3);
         });
     }
+    if told("fake=burn") {
+        thread::spawn(|| {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(3) {
+                std::hint::black_box(begun.elapsed());
+            }
+        });
+    }
     if told("fake=mute") {
         thread::sleep(Duration::from_secs(600));
     }

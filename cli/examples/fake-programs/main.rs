@@ -2,7 +2,7 @@
 //! called by: they keep to the interfaces of docs/architecture.md and have no guest.
 //!
 //! Words in the kernel command line make the machine misbehave: `fake=error`, `fake=crash`,
-//! `fake=ignore-power`, `fake=mute` (no control socket), `fake=ready` (says that its desktop is up). A file
+//! `fake=ignore-power`, `fake=mute` (no control socket), `fake=burn` (busy for three seconds), `fake=ready` (says that its desktop is up). A file
 //! `kill-service-at-<name>` beside the program makes it kill its parent, the service, as the first thing that it does,
 //! or at `disk`, `snapshot-begin`, `snapshot-frozen`, `snapshot-written`. Others are `slow-snapshot`, `held-snapshot`
 //! (as long as it is there), `full-disk`, `crash-in-snapshot` and `cannot-restore`; the length of `private-memory` is what a machine has written to, that of

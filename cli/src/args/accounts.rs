@@ -102,18 +102,8 @@ pub enum User {
     Quota {
         /// Who
         name: String,
-        /// At most so many desktops
-        #[arg(long, value_name = "N")]
-        desktops: Option<u32>,
-        /// At most so much guest memory
-        #[arg(long, value_name = "SIZE")]
-        memory: Option<ByteSize>,
-        /// At most so many virtual processors
-        #[arg(long, value_name = "N")]
-        cpus: Option<u32>,
-        /// Limit nothing any more
-        #[arg(long, conflicts_with_all = ["desktops", "memory", "cpus"])]
-        none: bool,
+        #[command(flatten)]
+        limits: Limits,
         #[command(flatten)]
         listing: Listing,
     },
@@ -287,6 +277,29 @@ pub enum ExportFormat {
     Csv,
 }
 
+/// How much there may be; what is not said stays.
+#[derive(Debug, Args)]
+pub struct Limits {
+    /// At most so many desktops
+    #[arg(long, value_name = "N")]
+    pub desktops: Option<u32>,
+    /// At most so much guest memory
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+    /// At most so many virtual processors
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<u32>,
+    /// No new desktops and snapshots when disks and snapshots take more than this
+    #[arg(long, value_name = "SIZE")]
+    pub disk: Option<ByteSize>,
+    /// At most so many snapshots, restore points aside
+    #[arg(long, value_name = "N")]
+    pub snapshots: Option<u32>,
+    /// Limit nothing any more
+    #[arg(long, conflicts_with_all = ["desktops", "memory", "cpus", "disk", "snapshots"])]
+    pub none: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Group {
     /// Add a group
@@ -300,6 +313,16 @@ pub enum Group {
     },
     /// List groups
     Ls(Listing),
+    /// Limit how much the desktops of a group's members may have together, beside what each may
+    #[command(after_help = "Example:\n  yunju group quota class-7 --desktops 30 --memory 60G")]
+    Quota {
+        /// Which
+        name: String,
+        #[command(flatten)]
+        limits: Limits,
+        #[command(flatten)]
+        listing: Listing,
+    },
     /// Put users into a group
     Join {
         /// Which

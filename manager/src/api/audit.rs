@@ -126,7 +126,7 @@ pub struct AuditQuery {
 /// How entries are taken away.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Format {
+pub enum Format {
     /// A line of JSON for each.
     #[default]
     Json,
@@ -207,7 +207,7 @@ fn line(entry: &AuditEntry, format: Format) -> String {
 }
 
 /// RFC 4180; what a spreadsheet would take for a formula gets a quotation mark in front.
-fn cell(text: &str) -> String {
+pub fn cell(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let text = if formula { format!("'{text}") } else { text.to_owned() };
     if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }

@@ -21,6 +21,7 @@ pub mod routes;
 mod session;
 mod snapshots;
 mod trash;
+mod usage;
 mod users;
 
 use std::sync::Arc;

@@ -115,6 +115,7 @@ fn shape(operation: &str, s: &mut Schemas) -> Option<Shape> {
         "user.invite" => of(takes!(m::Invitation), 201, one!(m::Link)),
         "group.list" => of(None, 200, many!(m::Group)),
         "group.add" => of(takes!(m::NewGroup), 201, one!(m::Group)),
+        "group.change" => of(takes!(m::GroupChange), 200, one!(m::Group)),
         "group.join" | "group.leave" => of(None, 200, one!(m::Group)),
         "operation.list" => asked(&[PAGE, CURSOR], of(None, 200, many!(m::Operation))),
         "operation.show" => asked(
@@ -127,6 +128,19 @@ fn shape(operation: &str, s: &mut Schemas) -> Option<Shape> {
         }
         "audit.list" => asked(FILTER, of(None, 200, many!(m::AuditEntry))),
         "audit.export" => asked(FILTER, of(None, 200, Answer::Other("application/x-ndjson"))),
+        "usage.list" => asked(
+            &[
+                ("by", "string", "What is added up: `hour`, `desktop` or `user`"),
+                USER,
+                ("desktop", "string", "Of this desktop"),
+                ("since", "string", "Of hours that do not begin earlier"),
+                ("until", "string", "Of hours that begin earlier"),
+                PAGE,
+                CURSOR,
+                ("format", "string", "`json` or `csv`"),
+            ],
+            of(None, 200, many!(m::Usage)),
+        ),
         "image.list" => of(None, 200, many!(m::Image)),
         "image.warm" => of(None, 202, Answer::Nothing),
         "desktop.list" => asked(&[OWNER, DESKTOP_SEARCH, PAGE, NAME_CURSOR], of(None, 200, many!(m::Desktop))),

@@ -8,7 +8,9 @@ use axum::http::Method;
 use axum::middleware;
 use axum::routing::{self, MethodRouter};
 
-use super::{access, account, audit, console, desktops, health, openapi, operations, session, snapshots, trash, users};
+use super::{
+    access, account, audit, console, desktops, health, openapi, operations, session, snapshots, trash, usage, users,
+};
 use crate::auth::authorize::Action;
 use crate::service::Service;
 use crate::{edge, web};
@@ -154,6 +156,7 @@ pub fn api() -> Vec<Route> {
         Route::post("user.invite", "/v1/invitations", A::ChangeUsers, "Add a user who chooses a password with a link", account::invite),
         Route::get("group.list", "/v1/groups", A::SeeUsers, "All groups", users::groups),
         Route::post("group.add", "/v1/groups", A::ChangeUsers, "Add a group", users::add_group),
+        Route::patch("group.change", "/v1/groups/{group}", A::ChangeUsers, "Change how much its members\' desktops may have together", users::change_group),
         Route::delete("group.remove", "/v1/groups/{group}", A::ChangeUsers, "Delete a group; its members stay", users::remove_group),
         Route::put("group.join", "/v1/groups/{group}/members/{member}", A::ChangeUsers, "Put a user into a group", users::add_member),
         Route::delete("group.leave", "/v1/groups/{group}/members/{member}", A::ChangeUsers, "Take a user out of a group", users::remove_member),
@@ -164,6 +167,7 @@ pub fn api() -> Vec<Route> {
         Route::get("event.list", "/v1/events", A::List, "What happens, as server-sent events; `Last-Event-ID` or `?cursor=` goes on", operations::events),
         Route::get("audit.list", "/v1/audit", A::Audit, "The audit log, newest first", audit::list),
         Route::get("audit.export", "/v1/audit/export", A::Audit, "The audit log, oldest first, as lines of JSON or `?format=csv`", audit::export),
+        Route::get("usage.list", "/v1/usage", A::List, "What desktops used: `?by=hour`, `desktop` or `user`, `?format=csv`", usage::list),
         Route::get("image.list", "/v1/images", A::See, "All images", super::images),
         Route::post("image.warm", "/v1/images/{image}/warm", A::Rule, "Boot an image once, so that its desktops need not", super::warm),
 

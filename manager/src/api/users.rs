@@ -12,7 +12,7 @@ use super::access::Found;
 use super::audit::Note;
 use super::problem::Refusal;
 use super::{Body, Query, paging};
-use crate::model::{Group, NewGroup, NewUser, OneTimePassword, User, UserChange};
+use crate::model::{Group, GroupChange, NewGroup, NewUser, OneTimePassword, User, UserChange};
 use crate::service::{Revoked, Service};
 use crate::{auth, names, store};
 
@@ -122,7 +122,13 @@ pub async fn reset_password(
 
 fn shown_group(service: &Service, group: store::Group) -> Result<Group, Refusal> {
     let members = service.store.members(group.id)?;
-    Ok(Group { name: group.name, role: group.role, members: members.into_iter().map(|(_, name)| name).collect() })
+    Ok(Group {
+        name: group.name,
+        role: group.role,
+        members: members.into_iter().map(|(_, name)| name).collect(),
+        quota: group.quota,
+        used: service.store.used_by_group(group.id)?,
+    })
 }
 
 pub async fn groups(State(service): Shared) -> Result<Json<Vec<Group>>, Refusal> {
@@ -136,6 +142,21 @@ pub async fn add_group(State(service): Shared, Body(new): Body<NewGroup>) -> Res
     tracing::info!(group = %group.name, "group added");
     let about = format!("group {}", group.name);
     Ok(Note::about(about, (StatusCode::CREATED, Json(shown_group(&service, group)?))))
+}
+
+pub async fn change_group(
+    State(service): Shared,
+    Found(group): Found<store::Group>,
+    Body(change): Body<GroupChange>,
+) -> Result<Response, Refusal> {
+    let note = Note { detail: serde_json::to_string(&change).unwrap_or_default(), ..Note::default() };
+    if let Some(quota) = change.quota {
+        service.store.set_group_quota(group.id, quota)?;
+        tracing::info!(group = %group.name, ?quota, "quota changed");
+    }
+    let changed = service.store.group_named(&group.name)?;
+    let changed = changed.ok_or_else(|| Refusal::not_found("group", &group.name))?;
+    Ok(note.on(Json(shown_group(&service, changed)?)))
 }
 
 pub async fn remove_group(State(service): Shared, Found(group): Found<store::Group>) -> Result<StatusCode, Refusal> {

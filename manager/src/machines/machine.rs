@@ -30,6 +30,7 @@ use super::{Context, Error, Table, agent, cgroup, disks};
 use crate::folder::Folder;
 use crate::http;
 use crate::images::Image;
+use crate::meter;
 use crate::model::State;
 use crate::store::{Desired, Desktop};
 
@@ -130,6 +131,7 @@ impl Machine {
             Ok(Launched { record, vmm, passt, display }) => {
                 let processes = Processes { record, vmm, passt, proxy: first_proxy(display) };
                 tracing::info!(desktop = %desktop.name, pid = processes.vmm.identity().pid, "machine started");
+                meter::count(&self.context.store, &self.folder, &desktop);
                 let _ = launched.send(Ok(()));
                 self.watch(&desktop, processes).await
             }
@@ -269,7 +271,7 @@ impl Machine {
         let (mut taking, mut taken): (Option<Taking>, _) = (None, None);
         let exit = loop {
             tokio::select! {
-                exit = processes.vmm.ended() => break exit,
+                exit = over(&self.context, &self.folder, desktop, &processes.vmm) => break exit,
                 () = at(next_look) => {
                     if answers(&control).await {
                         (next_look, start_limit) = (None, None);
@@ -309,7 +311,7 @@ impl Machine {
                     }
                     Err(error) => {
                         // a machine that ended with its snapshot may not have had the time to answer
-                        let ended = matches!(error, Error::NoAnswer(_)).then_some(processes.vmm.ended());
+                        let ended = matches!(error, Error::NoAnswer(_)).then_some(over(&self.context, &self.folder, desktop, &processes.vmm));
                         if let Some(ended) = ended && let Ok(exit) = timeout(GRACE, ended).await {
                             break exit;
                         }
@@ -359,6 +361,8 @@ impl Machine {
         if let Some(passt) = &processes.passt {
             passt.end(GRACE).await;
         }
+        // a group knows of those that have ended
+        meter::count(&self.context.store, &self.folder, desktop);
         cgroup::remove(&self.folder).await;
         if let Err(error) = self.folder.remove_run() {
             tracing::warn!(desktop = %desktop.name, %error, "cannot remove run/");
@@ -430,6 +434,13 @@ async fn tend_proxy(context: &Context, folder: &Folder, desktop: &Desktop, proxy
             }
         }
     };
+}
+
+/// Waits for the end of the VMM, after which what it used is counted.
+async fn over(context: &Context, folder: &Folder, desktop: &Desktop, vmm: &Process) -> Exit {
+    vmm.exited().await;
+    meter::count(&context.store, folder, desktop);
+    vmm.ended().await
 }
 
 async fn at(limit: Option<Instant>) {

@@ -79,6 +79,11 @@ impl Process {
         &self.identity
     }
 
+    /// Waits for its end. If it is our child, `/proc` still tells of it then, until [`Self::ended`].
+    pub async fn exited(&self) {
+        let _ = self.pidfd.readable().await; // else the runtime shuts down
+    }
+
     /// Waits for its end and, if it is our child, reaps it.
     pub async fn ended(&self) -> Exit {
         if self.pidfd.readable().await.is_err() {

@@ -10,6 +10,7 @@ use super::record::Record;
 use super::snapshot::{self, Purpose};
 use super::{Error, Machines, clear, leave_snapshot, reason};
 use crate::folder::{self, Folder};
+use crate::meter;
 use crate::snapshots;
 use crate::store::{self, Desired};
 
@@ -76,6 +77,7 @@ impl Machines {
         let ended = record.started.then(|| reason::find(&folder.file("vmm.log"), process::Exit::Unknown));
         let rebooted = record.vmm.as_ref().is_some_and(|vmm| !vmm.is_of_this_boot());
         let system = |error| Error::System { doing: format!("clearing away {}", folder.run().display()), error };
+        meter::count(&self.context.store, &folder, desktop);
         clear(&folder).await.map_err(system)?;
         match ended {
             Some(reason) if reason.text == SUSPENDED && self.recover_suspended(desktop)? => {}

@@ -143,6 +143,12 @@ pub struct Quota {
     /// Virtual processors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u32>,
+    /// Bytes that disks and snapshots take on the host, also of deleted ones: beyond that there are no new ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<u64>,
+    /// Snapshots that somebody asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<u32>,
 }
 
 /// How much the desktops of a user have together.
@@ -154,6 +160,21 @@ pub struct Used {
     pub memory: u64,
     /// Virtual processors.
     pub cpus: u32,
+    /// Bytes that disks and snapshots take, as last measured.
+    #[serde(default)]
+    pub disk: u64,
+    /// Snapshots that somebody asked for.
+    #[serde(default)]
+    pub snapshots: u32,
+}
+
+/// `PATCH /v1/groups/{group}`: what is absent stays.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupChange {
+    /// How much its members' desktops may have together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
 }
 
 /// `PATCH /v1/users/{user}`: what is absent stays.
@@ -182,6 +203,12 @@ pub struct Group {
     /// Who is in it.
     #[serde(default)]
     pub members: Vec<String>,
+    /// How much their desktops may have together.
+    #[serde(default)]
+    pub quota: Quota,
+    /// How much they have.
+    #[serde(default)]
+    pub used: Used,
 }
 
 /// `POST /v1/groups`

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::layers::{self, DisksOf, Layer};
 use super::operations::mark_done;
-use super::users::within_quota;
+use super::quotas::{More, within_quota};
 use super::{Result, Store, now, optional, optional_time, parsed, timestamp, unique};
 
 /// A desktop as stored.
@@ -174,7 +174,7 @@ pub(super) fn add(connection: &Connection, new: &NewDesktop<'_>) -> Result<()> {
         ],
     );
     added.map_err(|error| unique(error, "desktop", new.name))?;
-    if new.owner.is_nil() { Ok(()) } else { within_quota(connection, new.owner) }
+    if new.owner.is_nil() { Ok(()) } else { within_quota(connection, new.owner, More::Desktops) }
 }
 
 /// Wanting a desktop to run forgets how it last ended.
@@ -254,7 +254,7 @@ impl Store {
             let changed = transaction.execute(sql, params![id.to_string(), generation, name, memory, cpus]);
             let changed = changed.map_err(|error| unique(error, "desktop", name))? == 1;
             if let (true, Some(owner)) = (changed, owner.and_then(|owner| Uuid::parse_str(&owner).ok())) {
-                within_quota(transaction, owner)?;
+                within_quota(transaction, owner, More::Desktops)?;
             }
             Ok(changed)
         })

@@ -3,8 +3,9 @@
 use rusqlite::{OptionalExtension, Row, params};
 use uuid::Uuid;
 
+use super::quotas::quota;
 use super::{Result, Store, now, optional, parsed, unique};
-use crate::model::Role;
+use crate::model::{Quota, Role};
 
 /// A group as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +16,12 @@ pub struct Group {
     pub name: String,
     /// What its members may do in addition.
     pub role: Option<Role>,
+    /// How much its members' desktops may have together.
+    pub quota: Quota,
 }
 
 fn group(row: &Row<'_>) -> rusqlite::Result<Group> {
-    Ok(Group { id: parsed(row, "id")?, name: row.get("name")?, role: optional(row, "role")? })
+    Ok(Group { id: parsed(row, "id")?, name: row.get("name")?, role: optional(row, "role")?, quota: quota(row)? })
 }
 
 impl Store {

@@ -5,10 +5,12 @@ mod desktops;
 mod groups;
 mod layers;
 mod operations;
+mod quotas;
 mod sessions;
 mod snapshots;
 mod tokens;
 mod trash;
+mod usage;
 mod users;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ pub use operations::{Answered, CURRENT, NewOperation, Operation, Subject};
 pub use sessions::{NewSession, Session};
 pub use snapshots::{NewSnapshot, Snapshot};
 pub use tokens::Token;
+pub use usage::UsageFilter;
 pub use users::User;
 
 /// Each entry brings a database from the version of its index to the next.
@@ -35,6 +38,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema-4.sql"),
     include_str!("schema-5.sql"),
     include_str!("schema-6.sql"),
+    include_str!("schema-7.sql"),
 ];
 
 /// Why the store did not do what was asked.
@@ -58,7 +62,7 @@ pub enum Error {
     #[error("the quota is {limit} of {what}, and with this there would be {would}")]
     Quota {
         /// Of what.
-        what: &'static str,
+        what: String,
         /// How much there may be.
         limit: String,
         /// How much there would be.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::desktops::{self, Desired, NewDesktop};
 use super::layers::{DisksOf, Tops, set_tops, tops};
 use super::operations::mark_done;
+use super::quotas::{More, within_quota};
 use super::{Result, Store, now, optional, parsed, timestamp};
 use crate::model::SnapshotKind;
 
@@ -124,6 +125,13 @@ impl Store {
     pub fn add_snapshot(&self, new: &NewSnapshot) -> Result<()> {
         self.change(|transaction| {
             add(transaction, new)?;
+            let asked_for = new.snapshot.kind == SnapshotKind::Manual;
+            if let Some(desktop) = new.snapshot.desktop.filter(|_| asked_for) {
+                let sql = "SELECT owner_id FROM desktops WHERE id = ?1 AND owner_id IS NOT NULL";
+                let owner =
+                    transaction.query_row(sql, [desktop.to_string()], |row| parsed(row, "owner_id")).optional()?;
+                owner.map_or(Ok(()), |owner| within_quota(transaction, owner, More::Snapshots))?;
+            }
             mark_done(transaction, &["snapshot"])
         })
     }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::desktops::{SELECT_DELETED, desktop};
 use super::operations::mark_done;
-use super::users::within_quota;
+use super::quotas::{More, within_quota};
 use super::{Desktop, Result, Store, now, unique};
 
 impl Store {
@@ -30,7 +30,7 @@ impl Store {
             let owner = transaction.query_row(sql, params![id.to_string(), name], |row| row.get::<_, String>(0));
             let owner = owner.optional().map_err(|error| unique(error, "desktop", name))?;
             if let Some(owner) = owner.as_deref().and_then(|owner| Uuid::parse_str(owner).ok()) {
-                within_quota(transaction, owner)?;
+                within_quota(transaction, owner, More::Desktops)?;
             }
             Ok(owner.is_some())
         })

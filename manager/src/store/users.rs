@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
+use super::quotas::quota;
 use super::{Error, Result, Store, now, parsed, timestamp, unique};
-use crate::model::{Quota, Role, Used};
+use crate::model::{Quota, Role};
 
 /// A user as stored.
 #[derive(Debug, Clone)]
@@ -28,45 +29,6 @@ pub struct User {
     pub quota: Quota,
     /// When they were added.
     pub created: Timestamp,
-}
-
-fn quota(row: &Row<'_>) -> rusqlite::Result<Quota> {
-    let memory: Option<i64> = row.get("max_memory")?;
-    Ok(Quota { desktops: row.get("max_desktops")?, memory: memory.map(i64::unsigned_abs), cpus: row.get("max_cpus")? })
-}
-
-/// What the desktops of a user have together.
-fn used(connection: &Connection, user: Uuid) -> Result<Used> {
-    let sql = "SELECT count(*), coalesce(sum(memory), 0), coalesce(sum(cpus), 0) FROM desktops WHERE owner_id = ?1 AND deleted IS NULL";
-    let row = |row: &Row<'_>| {
-        let memory: i64 = row.get(1)?;
-        Ok(Used { desktops: row.get(0)?, memory: memory.unsigned_abs(), cpus: row.get(2)? })
-    };
-    Ok(connection.prepare_cached(sql)?.query_row([user.to_string()], row)?)
-}
-
-/// In the transaction that gave a user's desktops more: whether that is still within their quota. So however many ask at once,
-/// no more than that is given.
-pub(super) fn within_quota(connection: &Connection, user: Uuid) -> Result<()> {
-    let sql = "SELECT * FROM users WHERE id = ?1";
-    let quota = connection.prepare_cached(sql)?.query_row([user.to_string()], quota)?;
-    if quota == Quota::default() {
-        return Ok(());
-    }
-    let used = used(connection, user)?;
-    let over = |limit: Option<u64>, used: u64| limit.filter(|limit| used > *limit);
-    let mebibytes = |bytes: u64| format!("{} MiB", bytes >> 20);
-    let (desktops, cpus) = (u64::from(used.desktops), u64::from(used.cpus));
-    let (what, limit, would) = if let Some(limit) = over(quota.desktops.map(u64::from), desktops) {
-        ("desktops", limit.to_string(), desktops.to_string())
-    } else if let Some(limit) = over(quota.memory, used.memory) {
-        ("memory", mebibytes(limit), mebibytes(used.memory))
-    } else if let Some(limit) = over(quota.cpus.map(u64::from), cpus) {
-        ("processors", limit.to_string(), cpus.to_string())
-    } else {
-        return Ok(());
-    };
-    Err(Error::Quota { what, limit, would })
 }
 
 /// A row of `users`, perhaps joined with others.
@@ -157,19 +119,6 @@ impl Store {
         let sql = "UPDATE users SET role = ?2 WHERE id = ?1";
         self.connection().execute(sql, [user.to_string().as_str(), role.as_str()])?;
         Ok(())
-    }
-
-    /// Changes how much a user's desktops may have. What they have stays.
-    pub fn set_quota(&self, user: Uuid, quota: Quota) -> Result<()> {
-        let sql = "UPDATE users SET max_desktops = ?2, max_memory = ?3, max_cpus = ?4 WHERE id = ?1";
-        let memory = quota.memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.connection().execute(sql, params![user.to_string(), quota.desktops, memory, quota.cpus])?;
-        Ok(())
-    }
-
-    /// How much a user's desktops have together.
-    pub fn used(&self, user: Uuid) -> Result<Used> {
-        used(&self.connection(), user)
     }
 
     /// Lets a user in again, or no longer: then their sessions end.
