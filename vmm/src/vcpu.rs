@@ -1,5 +1,6 @@
 //! Virtual processors: one thread each, the run loop and its exits, and the gate that holds them all.
 
+pub mod counter;
 pub mod state;
 
 use std::io;
@@ -14,6 +15,7 @@ use kvm_bindings::CpuId;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
+use self::counter::Moment;
 use self::state::VcpuState;
 use crate::bus::Bus;
 use crate::machine::Command;
@@ -142,9 +144,9 @@ impl Vcpus {
         }
     }
 
-    /// The state of each processor, with the model-specific registers `msrs`. They must be paused.
-    pub fn save(&self, msrs: &[u32]) -> Result<Vec<VcpuState>, state::Error> {
-        self.vcpus.iter().map(|vcpu| VcpuState::save(&lock(vcpu), msrs)).collect()
+    /// The state of each processor, with the model-specific registers `msrs`, and with its counter as it was at `moment`. They must be paused.
+    pub fn save(&self, msrs: &[u32], moment: Moment) -> Result<Vec<VcpuState>, state::Error> {
+        self.vcpus.iter().map(|vcpu| VcpuState::save(&lock(vcpu), msrs, moment)).collect()
     }
 
     /// Lets the processors run. Idempotent.

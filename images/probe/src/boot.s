@@ -2,7 +2,8 @@
 #
 # Ring 0 may be emulated instruction by instruction (software KVM): it is kept to a few simple
 # instructions, no SSE. All real work happens in ring 3, where the page tables (U=1 everywhere) and
-# the I/O bitmap (all ports) permit memory and port access as in ring 0.
+# the I/O bitmap (all ports) permit memory and port access as in ring 0. So does the I/O privilege level, which
+# software KVM drops: QEMU's emulated processor forgets the bitmap when a machine is restored.
 #
 # Addresses of gates and task segments are split into pieces in the descriptor tables, which no
 # relocation can do, so the linker script puts section .fixed at FIXED and they are constants.
@@ -21,6 +22,7 @@
 .set TSS_SELECTOR, 0x30
 .set TRAMPOLINE, 0x8000
 .set LAPIC_EOI, 0xfee000b0
+.set RING3_FLAGS, 0x3202                # I/O privilege level 3, interrupts on
 
 # ------------------------------------------------------------------ .fixed
 .section .fixed, "awx"
@@ -179,7 +181,7 @@ to_ring3:
     mov rdi, r14
     push USER_DATA
     push r13
-    push 0x202                          # interrupts on
+    push RING3_FLAGS
     push USER_CODE
     push r12
     iretq
@@ -262,7 +264,7 @@ fault:
     push USER_DATA
     mov rax, offset fault_stack_top
     push rax
-    push 2
+    push RING3_FLAGS - 0x200            # interrupts off
     push USER_CODE
     mov rax, offset guest_fault
     push rax

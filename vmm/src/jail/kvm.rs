@@ -50,6 +50,8 @@ const SET_XSAVE: u64 = _IOW::<kvm_xsave>(KVM, 0xa5);
 const GET_XCRS: u64 = _IOR::<kvm_xcrs>(KVM, 0xa6);
 const SET_XCRS: u64 = _IOW::<kvm_xcrs>(KVM, 0xa7);
 const KVMCLOCK_CTRL: u64 = _IO(KVM, 0xad);
+const SET_DEVICE_ATTR: u64 = _IOW::<kvm_device_attr>(KVM, 0xe1);
+const GET_DEVICE_ATTR: u64 = _IOW::<kvm_device_attr>(KVM, 0xe2);
 
 const fn requests(these: &'static [u64], why: &'static str) -> Call {
     call_if(libc::SYS_ioctl, When::Is(1, these), why)
@@ -75,6 +77,7 @@ pub const MAIN: &[Call] = &[
         &[SET_XSAVE, SET_DEBUGREGS, SET_VCPU_EVENTS, SET_MP_STATE, SET_TSC_KHZ, KVMCLOCK_CTRL],
         "the same, restored",
     ),
+    requests(&[GET_DEVICE_ATTR, SET_DEVICE_ATTR], "how far processors' counters are from the host's"),
 ];
 
 /// Of a processor's thread.

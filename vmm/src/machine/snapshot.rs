@@ -150,8 +150,9 @@ impl Machine {
             let lost = || snapshot::Error::Device { slot, reason: "it is lost; restart the guest".into() };
             transports.push(lock(transport).save().ok_or_else(lost)?);
         }
-        let vcpus = running.vcpus.save(&self.msrs)?;
         let vm = VmState::save(&running.vm)?;
+        let taken = now();
+        let vcpus = running.vcpus.save(&self.msrs, vm.moment())?;
         let failed = snapshot::Error::io("reading which memory is in use");
         let id = generation::random().map_err(&failed)?;
         generation::mark(&self.memory, &id).map_err(&failed)?;
@@ -168,7 +169,7 @@ impl Machine {
         let listed = if base.is_some() { extents.clone() } else { Vec::new() };
         let state = State {
             machine: self.description(),
-            taken: now(),
+            taken,
             memory: MemoryState { id, base, extents: listed },
             vcpus,
             vm,
@@ -209,12 +210,13 @@ impl Machine {
             fd.set_cpuid2(&cpuid).map_err(kvm("setting CPUID"))?;
             vcpus.push(Vcpu { fd, cpuid });
         }
-        // One time for all, so that their counters stay together.
-        let elapsed = now().saturating_sub(state.taken);
+        // One moment for the clock and for all counters, so that they stay together.
+        let moment = state.vm.restore_clock(&vm, state.taken).map_err(snapshot::Error::from)?;
+        let passed = moment.clock.saturating_sub(state.vm.moment().clock);
         for (vcpu, saved) in vcpus.iter().zip(&state.vcpus) {
-            saved.restore(&vcpu.fd, elapsed).map_err(snapshot::Error::from)?;
+            saved.restore(&vcpu.fd, passed, moment).map_err(snapshot::Error::from)?;
         }
-        state.vm.restore(&vm, elapsed).map_err(snapshot::Error::from)?;
+        state.vm.restore_controllers(&vm).map_err(snapshot::Error::from)?;
         for (slot, (transport, saved)) in self.transports.iter().zip(state.transports).enumerate() {
             let fits = lock(transport).restore(saved);
             fits.map_err(|error| snapshot::Error::Device { slot, reason: error.to_string() })?;

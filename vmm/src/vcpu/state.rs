@@ -1,7 +1,5 @@
 //! The whole state of a virtual processor, and whether this host can give it to one.
 
-use std::time::Duration;
-
 use kvm_bindings::{
     CpuId, Msrs, kvm_cpuid_entry2, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_sregs,
     kvm_vcpu_events, kvm_xcrs, kvm_xsave,
@@ -10,9 +8,8 @@ use kvm_ioctls::VcpuFd;
 use serde::{Deserialize, Serialize};
 
 use super::Vcpu;
+use super::counter::{self, MSR_TSC, Moment};
 
-/// The time-stamp counter.
-const MSR_TSC: u32 = 0x10;
 /// The counter's value at which the local APIC's timer fires. Needs the local APIC and the counter to be set.
 const MSR_TSC_DEADLINE: u32 = 0x6e0;
 /// How far apart two hosts' counters may tick, in millionths: what KVM tolerates by default, and guests by NTP.
@@ -79,11 +76,14 @@ pub struct VcpuState {
 
 impl VcpuState {
     /// The state of a processor that does not run.
-    /// `msrs` are the numbers of the registers that KVM says are to be kept.
-    pub fn save(vcpu: &Vcpu, msrs: &[u32]) -> Result<Self, Error> {
+    /// `msrs` are the numbers of the registers that KVM says are to be kept. The counter is as it was at `moment`, which is just over.
+    pub fn save(vcpu: &Vcpu, msrs: &[u32], moment: Moment) -> Result<Self, Error> {
         let fd = &vcpu.fd;
         // First, because reading it makes KVM take INIT and SIPI that wait, which changes the rest.
         let mp_state = fd.get_mp_state().map_err(kvm("reading the run state"))?;
+        let counter = counter::read(fd, moment).map_err(kvm("reading the time-stamp counter"))?;
+        let mut msrs = read_msrs(fd, msrs)?;
+        msrs.iter_mut().filter(|entry| entry.index == MSR_TSC).for_each(|entry| entry.data = counter);
         Ok(Self {
             cpuid: vcpu.cpuid.as_slice().to_vec(),
             tsc_khz: fd.get_tsc_khz().map_err(kvm("reading the clock rate"))?,
@@ -95,7 +95,7 @@ impl VcpuState {
             xcrs: fd.get_xcrs().map_err(kvm("reading XCR0"))?,
             debugregs: fd.get_debug_regs().map_err(kvm("reading debug registers"))?,
             lapic: fd.get_lapic().map_err(kvm("reading the local APIC"))?,
-            msrs: read_msrs(fd, msrs)?,
+            msrs,
             events: fd.get_vcpu_events().map_err(kvm("reading pending events"))?,
         })
     }
@@ -105,10 +105,21 @@ impl VcpuState {
         CpuId::from_entries(&self.cpuid).map_err(|_| too_long("CPUID"))
     }
 
-    /// Puts the state into a new processor that has its CPUID. `elapsed` has passed since the state was saved:
-    /// the time-stamp counter goes forward by it.
-    pub fn restore(&self, fd: &VcpuFd, elapsed: Duration) -> Result<(), Error> {
-        self.set_rate(fd)?;
+    /// The time-stamp counter at the moment of the machine's clock that was saved with it.
+    pub fn counter(&self) -> Option<u64> {
+        self.msrs.iter().find(|entry| entry.index == MSR_TSC).map(|entry| entry.data)
+    }
+
+    /// Ticks of the counter in `nanoseconds`.
+    pub fn ticks(&self, nanoseconds: u64) -> u64 {
+        // The counter wraps around by nature.
+        (u128::from(nanoseconds) * u128::from(self.tsc_khz) / 1_000_000) as u64
+    }
+
+    /// Puts the state into a new processor that has its CPUID. At `moment`, which is just over, the clock of its machine had gone on by `passed`
+    /// nanoseconds since it was saved: so has the time-stamp counter.
+    pub fn restore(&self, fd: &VcpuFd, passed: u64, moment: Moment) -> Result<(), Error> {
+        let rate = self.set_rate(fd)?;
         fd.set_mp_state(self.mp_state).map_err(kvm("setting the run state"))?;
         fd.set_regs(&self.regs).map_err(kvm("setting registers"))?;
         fd.set_sregs(&self.sregs).map_err(kvm("setting segments"))?;
@@ -118,30 +129,37 @@ impl VcpuState {
         fd.set_debug_regs(&self.debugregs).map_err(kvm("setting debug registers"))?;
         // After the APIC base in the segments' structure, which says in which mode it is.
         fd.set_lapic(&self.lapic).map_err(kvm("setting the local APIC"))?;
-        self.set_msrs(fd, elapsed)?;
+        self.set_msrs(fd, rate, passed, moment)?;
         fd.set_vcpu_events(&self.events).map_err(kvm("setting pending events"))?;
         // Tells the guest's watchdogs that it stood still. Refused where the guest has no such clock.
         let _ = fd.kvmclock_ctrl();
         Ok(())
     }
 
-    fn set_rate(&self, fd: &VcpuFd) -> Result<(), Error> {
+    /// Lets the counter tick as the guest knows it, and says at how many kHz the host's does if that is another rate.
+    fn set_rate(&self, fd: &VcpuFd) -> Result<Option<u32>, Error> {
         let host = fd.get_tsc_khz().map_err(kvm("reading the clock rate"))?;
         let apart = u64::from(host.abs_diff(self.tsc_khz));
         if apart * 1_000_000 <= u64::from(self.tsc_khz) * TSC_TOLERANCE {
-            return Ok(());
+            return Ok(None);
         }
-        fd.set_tsc_khz(self.tsc_khz).map_err(|_| Error::Rate { saved: self.tsc_khz, host })
+        fd.set_tsc_khz(self.tsc_khz).map_err(|_| Error::Rate { saved: self.tsc_khz, host })?;
+        Ok(Some(host))
     }
 
-    fn set_msrs(&self, fd: &VcpuFd, elapsed: Duration) -> Result<(), Error> {
-        let ticks = elapsed.as_nanos() * u128::from(self.tsc_khz) / 1_000_000;
+    fn set_msrs(&self, fd: &VcpuFd, rate: Option<u32>, passed: u64, moment: Moment) -> Result<(), Error> {
+        let counter = self.counter().map(|saved| saved.wrapping_add(self.ticks(passed)));
         let mut entries = self.msrs.clone();
-        for entry in entries.iter_mut().filter(|entry| entry.index == MSR_TSC) {
-            // The counter wraps around by nature.
-            entry.data = entry.data.wrapping_add(ticks as u64);
-        }
+        entries.retain(|entry| entry.index != MSR_TSC);
         entries.sort_by_key(|entry| entry.index == MSR_TSC_DEADLINE);
+        if let Some(counter) = counter.filter(|counter| rate.is_some() || !counter::write(fd, *counter, moment)) {
+            // A register shows what is written to it from now on.
+            let since = counter::host().wrapping_sub(moment.host);
+            let host = u128::from(rate.unwrap_or(self.tsc_khz).max(1));
+            let since = u128::from(since) * u128::from(self.tsc_khz) / host;
+            let now = counter.wrapping_add(since as u64);
+            write_msrs(fd, &[kvm_msr_entry { index: MSR_TSC, data: now, ..Default::default() }])?;
+        }
         write_msrs(fd, &entries)
     }
 }

@@ -297,3 +297,26 @@ fn a_restart_that_was_asked_for_before_the_snapshot_comes_after_it() {
         eventually(resets, || "the machine does not restart".into());
     }
 }
+
+#[test]
+fn the_counters_of_restored_processors_stay_with_their_clock() {
+    let album = Album::new();
+    let mut machine = life("", 2).start();
+    let mut first = None;
+    for round in 0..5 {
+        step(&mut machine);
+        let to = album.path(&round.to_string());
+        machine.snapshot(&to, true, true).expect("a snapshot");
+        assert_eq!(machine.end().0, 0);
+        let state = State::read(&File::open(to.join("state")).unwrap()).unwrap();
+        let clock = state.vm.moment().clock;
+        let counters: Vec<_> = state.vcpus.iter().map(|cpu| cpu.counter().expect("a counter")).collect();
+        let (start, before) = first.get_or_insert_with(|| (clock, counters.clone()));
+        for ((cpu, now), before) in state.vcpus.iter().zip(&counters).zip(before) {
+            let (counted, passed) = (now.wrapping_sub(*before), cpu.ticks(clock - *start));
+            let apart = counted.abs_diff(passed);
+            assert!(apart < cpu.ticks(50_000), "{counted} ticks in {passed} of the clock, round {round}");
+        }
+        machine = again(&album.restore(&round.to_string(), None), 2);
+    }
+}
