@@ -7,7 +7,7 @@ IMAGE ?= desktop
 PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-host test-native test-pages test-api test-lab test-fuzz lint fuzz bench images build deps setup clean
+.PHONY: help run test test-host test-native test-pages test-api test-lab test-fuzz package test-package lint fuzz bench images build deps setup clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -53,13 +53,19 @@ test-fuzz: ## Each fuzz target for 20 seconds, from the kept corpus
 fuzz: ## Each fuzz target for FUZZ_SECONDS=120; what fails is kept in fuzz/artifacts
 	fuzz/run --seconds $${FUZZ_SECONDS:-120}
 
+package: build ## A Debian package of the release binaries, in target/package
+	ci/package/build
+
+test-package: package ## Installs it into a bare Debian, serves, upgrades and removes it (root, mmdebstrap)
+	ci/package/test target/package/yunju_*.deb
+
 lint: deps ## Formatting, clippy, shellcheck
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd images/probe && cargo fmt --check && cargo clippy --release --locked -- -D warnings
 	cd images/agent && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings
 	cd fuzz && cargo fmt --check && cargo clippy --locked -- -D warnings
-	shellcheck fuzz/run ci/fuzz-test ci/setup ci/lab ci/lab-test ci/start ci/serve ci/guest/build .ci/run images/build images/*/recipe images/lib/common.sh
+	shellcheck ci/package/build ci/package/test ci/package/postinst ci/package/prerm ci/package/postrm fuzz/run ci/fuzz-test ci/setup ci/lab ci/lab-test ci/start ci/serve ci/guest/build .ci/run images/build images/*/recipe images/lib/common.sh
 
 bench: build ## Measure against named peers; ONLY=boot for one group
 	@ci/setup

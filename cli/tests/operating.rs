@@ -106,6 +106,23 @@ fn the_log_has_a_line_of_json_for_each_event_with_the_requests_id_and_no_secret(
 }
 
 #[test]
+fn systemd_is_told_when_it_is_ready_that_it_lives_and_that_it_ends() {
+    let mut service = service();
+    let path = service.path("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    service.serve_with(&[], &[("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "300000")]);
+    let hear = || {
+        let mut bytes = [0; 256];
+        let length = socket.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..length]).trim().to_owned()
+    };
+    assert_eq!((hear(), hear(), hear()), ("READY=1".to_owned(), "WATCHDOG=1".to_owned(), "WATCHDOG=1".to_owned()));
+    assert_eq!(service.end_serve(), 0);
+    while hear() != "STOPPING=1" {}
+}
+
+#[test]
 fn health_says_whether_the_service_lives_and_whether_it_can_work() {
     let mut service = service();
     service.serve(&["--stop-machines"]);
