@@ -224,6 +224,29 @@ fn a_difference_and_a_whole_snapshot_of_one_moment_are_the_same_memory() {
 }
 
 #[test]
+fn memory_is_what_it_was_when_a_machine_goes_on_but_for_what_the_guest_does_next() {
+    let album = Album::new();
+    let mut machine = life("fill=32 hold=16 rest=300", 1).start();
+    step(&mut machine);
+    for round in 0..3 {
+        let (before, after) = (album.path(&format!("before-{round}")), album.path(&format!("after-{round}")));
+        machine.snapshot(&before, true, true).expect("a snapshot");
+        assert_eq!(machine.end().0, 0);
+        machine = again(&before.display().to_string(), 1);
+        // It runs until then: a few pages of its own, its stacks and its devices' rings.
+        machine.post::<MachineInfo>("/machine/pause");
+        machine.snapshot(&after, false, true).expect("a snapshot");
+        machine.post::<MachineInfo>("/machine/resume");
+        let (before, after) = (composed(&before, None), composed(&after, None));
+        let pages = before.chunks(4096).zip(after.chunks(4096)).enumerate();
+        let changed: Vec<_> = pages.filter(|(_, (was, is))| was != is).map(|(page, _)| page).collect();
+        assert!(changed.contains(&(generation::MARK as usize / 4096)), "it is told that it is another: {changed:?}");
+        assert!(changed.len() <= 40 && before.len() == after.len(), "round {round}: pages {changed:x?} changed");
+        println!("round {round}: {} of {} pages changed", changed.len(), before.len() / 4096);
+    }
+}
+
+#[test]
 fn time_goes_on_while_nothing_runs_and_never_back() {
     let album = Album::new();
     let mut machine = life("", 1).start();
