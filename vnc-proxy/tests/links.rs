@@ -9,7 +9,7 @@ use support::decode::Decoder;
 use support::lab::Lab;
 use support::link::Link;
 use support::machine::Buffer;
-use yunju_protocol::display::Rect;
+use yunju_protocol::display::{Rect, Request};
 
 /// What noVNC lists when its browser knows H.264, and when it does not.
 const WITH_VIDEO: &[i32] = &[1, 50, 7, 16, 0, -26, -254, -223, -224, -308, -312, -313];
@@ -117,4 +117,109 @@ fn on_a_slow_link_a_key_is_seen_long_before_a_photograph_is_repaired() {
     waits.sort();
     assert!(waits[2] < Duration::from_millis(1500), "{waits:?}");
     viewer.unasked_until(shows(|x, y| if inside(x, y) { 0xff_ff00 } else { photograph(x, y) }));
+}
+
+/// A transatlantic mobile line: 80 ms there and back, one packet of twenty lost, 4 Mbit/s.
+const LOSSY: Link = Link { delay: Duration::from_millis(40), rate: 500e3, lost: 20 };
+
+#[test]
+fn on_a_lossy_link_keys_are_answered_during_a_video_and_an_idle_viewer_ends_with_exactly_its_last_picture() {
+    const LAST: u32 = 120;
+    let (lab, display, _small) = Lab::new();
+    let buffer = Buffer::new(2, 480, 320);
+    let spot = Rect { x: 460, y: 300, width: 9, height: 16 };
+    let picture = |nth: u32, keys: u32| {
+        let key = if keys.is_multiple_of(2) { 0 } else { 0xff_ffff };
+        move |x: u32, y: u32| {
+            if x < 400 {
+                film(x, y, nth)
+            } else if x >= 460 && y >= 300 {
+                key
+            } else {
+                0x20_3040
+            }
+        }
+    };
+    buffer.paint(buffer.bounds(), picture(0, 0));
+    display.announce(&buffer).unwrap();
+    display.show(&buffer, buffer.bounds()).unwrap();
+    let near = lab.path("lossy");
+    LOSSY.open(&near, &lab.path("rfb"));
+    let mut viewer = unasking(&near, WITH_VIDEO);
+    let person = std::thread::spawn(move || {
+        viewer.unasked_until(|screen| screen.width == 480);
+        let mut waits = Vec::new();
+        for key in 1..=8u32 {
+            let start = Instant::now();
+            viewer.scan_code(0x61, 0x1e, !key.is_multiple_of(2));
+            let answer = if key.is_multiple_of(2) { 0 } else { 0xff_ffff };
+            viewer.unasked_until(|screen| screen.pixels[304 * 480 + 464] == answer);
+            waits.push(start.elapsed());
+        }
+        let updates = viewer.unasked_until(shows(picture(LAST, 8)));
+        (waits, updates.len())
+    });
+    let mut keys = 0;
+    for nth in 1..=LAST {
+        while let Some(Request::Key { .. }) = display.request(if nth < LAST { 0 } else { 20_000 }).unwrap() {
+            keys += 1;
+            buffer.paint(Rect { width: 20, height: 20, ..spot }, picture(nth, keys));
+            display.show(&buffer, Rect { width: 20, height: 20, ..spot }).unwrap();
+            if nth == LAST && keys == 8 {
+                break;
+            }
+        }
+        buffer.paint(Rect { width: 400, ..buffer.bounds() }, picture(nth, keys));
+        display.show(&buffer, buffer.bounds()).unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    assert_eq!(keys, 8, "all keys arrive");
+    let (mut waits, updates) = person.join().expect("a viewer ends well");
+    waits.sort();
+    assert!(waits[4] < Duration::from_secs(3), "{waits:?}");
+    assert!(updates > 0, "what was sent with loss is repaired");
+}
+
+#[test]
+fn twenty_viewers_that_come_stall_and_go_as_they_like_all_end_with_exactly_the_last_picture() {
+    const LAST: u32 = 60;
+    let (lab, display, _small) = Lab::new();
+    let buffer = Buffer::new(2, 240, 180);
+    buffer.paint(buffer.bounds(), |x, y| film(x, y, 0));
+    display.announce(&buffer).unwrap();
+    display.show(&buffer, buffer.bounds()).unwrap();
+    let (near, lossy) = (lab.path("rfb"), lab.path("lossy"));
+    LOSSY.open(&lossy, &near);
+    let viewers: Vec<_> = (0..20u32)
+        .map(|number| {
+            let path = if number % 5 == 4 { lossy.clone() } else { near.clone() };
+            std::thread::spawn(move || {
+                let chance = |of: u32, count: u32| noise(number, of, 7) % count;
+                let pause = |of: u32| std::thread::sleep(Duration::from_millis(chance(of, 500).into()));
+                let encodings = if chance(1, 3) == 0 { WITHOUT } else { WITH_VIDEO };
+                pause(2);
+                for visit in 0..chance(3, 3) {
+                    // Comes for a few pictures, and goes in the middle of one.
+                    let mut viewer = unasking(&path, encodings);
+                    (0..chance(10 + visit, 5)).for_each(|_| drop(viewer.update()));
+                    pause(20 + visit);
+                }
+                let mut viewer = unasking(&path, encodings);
+                for stall in 0..chance(4, 4) {
+                    viewer.update();
+                    pause(30 + stall);
+                }
+                let right = shows(|x, y| film(x, y, LAST));
+                viewer.unasked_until(|screen| screen.width == 240 && right(screen));
+                number
+            })
+        })
+        .collect();
+    for nth in 1..=LAST {
+        buffer.paint(buffer.bounds(), |x, y| film(x, y, nth));
+        display.show(&buffer, buffer.bounds()).unwrap();
+        std::thread::sleep(Duration::from_millis(40));
+    }
+    let ended: Vec<u32> = viewers.into_iter().map(|viewer| viewer.join().expect("a viewer ends well")).collect();
+    assert_eq!(ended, (0..20).collect::<Vec<_>>());
 }
