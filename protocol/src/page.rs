@@ -86,6 +86,11 @@ pub enum ToPage {
     },
     /// The guest's clipboard holds what a page has sent.
     Taken,
+    /// What pages have sent to be typed has been: keys that come now come after it.
+    Typed {
+        /// How many texts, since it was last said.
+        texts: u32,
+    },
     /// The guest's keyboard has this layout.
     Layout(Layout),
     /// Somebody else looks at the screen, too.
@@ -125,6 +130,7 @@ impl Head for ToPage {
             Self::Clip { kind, length, .. } => (*length, kind.limit()),
             Self::Able { .. }
             | Self::Taken
+            | Self::Typed { .. }
             | Self::Layout(_)
             | Self::Person { .. }
             | Self::There { .. }

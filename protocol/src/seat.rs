@@ -158,6 +158,8 @@ pub enum FromSeat {
     },
     /// The guest's clipboard holds what it was told to.
     Taken,
+    /// The text of one [`ToSeat::Type`] has been typed: keys that come now come after it.
+    Typed,
     /// The keyboard has been given this layout.
     Layout(Layout),
 }
@@ -201,7 +203,7 @@ impl Head for FromSeat {
     fn body(&self) -> (u32, u32) {
         match self {
             Self::Clip { kind, length } => (*length, kind.limit()),
-            Self::Hello { .. } | Self::Taken | Self::Layout(_) => (0, 0),
+            Self::Hello { .. } | Self::Taken | Self::Typed | Self::Layout(_) => (0, 0),
         }
     }
 }

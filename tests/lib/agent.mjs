@@ -37,6 +37,7 @@ export class Agent {
       this.heard.push({ ...head, bytes: Buffer.from(this.received.subarray(end + 1, past)) });
       this.received = this.received.subarray(past);
       if (head.type === 'clip') this.say({ type: 'taken' });
+      if (head.type === 'type' && !this.slow) this.say({ type: 'typed' });
     }
   }
 

@@ -131,6 +131,18 @@ test('what an input method composes is typed as text, and other keys stay keys',
   await person.page.keyboard.press('a', { delay: 50 });
   await guest.told('type', ({ bytes }) => bytes.toString() === 'a');
   assert.equal((await read(person)).presses, presses + 2, 'text is no key');
+
+  guest.slow = true; // does not say by itself that it has typed
+  const began = Date.now();
+  await session.send('Input.insertText', { text: '慢' });
+  await person.page.keyboard.press('ArrowLeft');
+  await guest.told('type', ({ bytes }) => bytes.toString() === '慢');
+  if (Date.now() - began < 400) assert.equal((await read(person)).presses, presses + 2, 'a key waits for the text before it');
+  guest.say({ type: 'typed' });
+  await until('the key', async () => (await read(person)).presses === presses + 3);
+  await session.send('Input.insertText', { text: '哑' });
+  await person.page.keyboard.press('ArrowLeft');
+  await until('the key, though nobody says that the text is there', async () => (await read(person)).presses === presses + 4);
   assert.deepEqual(person.errors, []);
 });
 

@@ -104,6 +104,13 @@ fn a_newer_agent_takes_the_place_of_one_that_hangs() {
     let mut page = page_with_agent(&lab);
     page.say(&FromPage::Type { length: 1 }, b"x");
     assert_eq!(new.hear::<ToSeat>().1, b"x");
+    new.say(&FromSeat::Typed, b"");
+    let typed = loop {
+        if let ToPage::Typed { texts } = page.hear().0 {
+            break texts;
+        }
+    };
+    assert_eq!(typed, 1, "the page is told when the text is there");
 }
 
 #[test]

@@ -15,6 +15,9 @@ import { add } from "./toolbar.js";
 /** The field is never empty, so that phones have something to delete. */
 const FILLING = "  ";
 
+/** The desktop has typed a text within this, in milliseconds; keys that follow it wait so long at most. */
+const TYPES = 500;
+
 /** Most bytes that the proxy takes at once. */
 const MOST = 16 << 10;
 
@@ -33,8 +36,40 @@ function empty() {
   field.setSelectionRange(FILLING.length, FILLING.length);
 }
 
+// Text and keys go to the desktop by different ways. So that it gets them as they were typed, keys wait for the text before them.
+
+let typing = 0; // texts on their way
+let timer;
+const waiting = []; // what comes after them
+
+function settle(texts) {
+  typing = Math.max(0, typing - texts);
+  if (typing > 0) return;
+  clearTimeout(timer);
+  while (waiting.length && typing === 0) waiting.shift()();
+}
+
+/** Does something when the desktop has typed what is on its way; more text can follow it at once, if nothing else waits. */
+function afterText(work, isText = false) {
+  if (waiting.length || (typing > 0 && !isText)) waiting.push(work);
+  else work();
+}
+
+function sendText(bytes) {
+  typing += 1;
+  clearTimeout(timer);
+  timer = setTimeout(() => settle(typing), TYPES);
+  side.send({ type: "type" }, bytes);
+}
+
+side.addEventListener("typed", ({ detail: { texts } }) => settle(texts));
+
 /** Types text in the desktop. */
 export function type(text) {
+  afterText(() => typeNow(text), true);
+}
+
+function typeNow(text) {
   if (!side.able.text) {
     // without its helper the desktop knows only what is on a keyboard
     for (const character of text) {
@@ -46,7 +81,7 @@ export function type(text) {
   }
   let piece = "";
   const flush = () => {
-    if (piece) side.send({ type: "type" }, new TextEncoder().encode(piece));
+    if (piece) sendText(new TextEncoder().encode(piece));
     piece = "";
   };
   for (const character of text) {
@@ -66,7 +101,9 @@ function come() {
 field.addEventListener("beforeinput", (event) => {
   if (event.isComposing || !event.inputType.startsWith("deleteContent")) return;
   event.preventDefault();
-  for (const down of [true, false]) session.rfb?.sendKey(...BACKSPACE, down);
+  afterText(() => {
+    for (const down of [true, false]) session.rfb?.sendKey(...BACKSPACE, down);
+  });
 });
 field.addEventListener("input", (event) => event.isComposing || come());
 field.addEventListener("compositionstart", () => (field.dataset.composing = "true"));
@@ -83,10 +120,11 @@ function pass(event) {
   event.preventDefault();
   const { key, code, location, repeat, ctrlKey, shiftKey, altKey, metaKey } = event;
   const modifier = (name) => event.getModifierState(name);
-  canvas()?.dispatchEvent(new KeyboardEvent(event.type, {
+  const passedOn = new KeyboardEvent(event.type, {
     key, code, location, repeat, ctrlKey, shiftKey, altKey, metaKey, bubbles: true, cancelable: true,
     modifierCapsLock: modifier("CapsLock"), modifierNumLock: modifier("NumLock"), modifierAltGraph: modifier("AltGraph"),
-  }));
+  });
+  afterText(() => canvas()?.dispatchEvent(passedOn));
 }
 
 field.addEventListener("keydown", (event) => {

@@ -4,7 +4,7 @@
 //     side.may                    what this person may: { input, clipboard, sound }; the proxy has the last word
 //     side.send({ type, … }, bytes)
 //
-// Events: `able`, and `clip`, `taken`, `layout`, `person`, `there`, `gone` with what was said in `detail` (`bytes` is what followed it). A frame is a line
+// Events: `able`, and `clip`, `taken`, `typed`, `layout`, `person`, `there`, `gone` with what was said in `detail` (`bytes` is what followed it). A frame is a line
 // of JSON and as many bytes as its `length` says, as protocol/src/seat.rs and page.rs have it; messages of the websocket cut them anywhere.
 
 import { session } from "./session.js";

@@ -148,6 +148,7 @@ async fn attend<S: Socket>(stream: &mut Stream<S>, agent: Agent, seat: &Seat) ->
                 sleep(REST).await;
             }
             FromSeat::Taken => seat.change(|state| state.taken += 1),
+            FromSeat::Typed => seat.change(|state| state.typed += 1),
             FromSeat::Layout(layout) if layout.is_name() => seat.change(|state| state.guest_layout = Some(layout)),
             FromSeat::Layout(_) => {}
             FromSeat::Hello { .. } => return Error::Hello,

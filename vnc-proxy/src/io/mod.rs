@@ -52,6 +52,8 @@ struct State {
     copied: Option<Arc<Clip>>,
     /// How many clips the guest has taken.
     taken: u64,
+    /// How many texts the guest has typed.
+    typed: u64,
     /// What people would like.
     layout: Option<Layout>,
     /// What the guest has.
@@ -74,6 +76,7 @@ pub struct View {
     text: bool,
     copied: Option<Arc<Clip>>,
     taken: u64,
+    typed: u64,
     layout: Option<Layout>,
 }
 
@@ -145,6 +148,7 @@ impl Seat {
             text: agent.is_some_and(|agent| agent.text),
             copied: state.copied.clone(),
             taken: state.taken,
+            typed: state.typed,
             layout: state.guest_layout.clone(),
         }
     }

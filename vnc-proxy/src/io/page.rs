@@ -150,6 +150,9 @@ fn differences(told: Option<&View>, now: &View, may: May, policy: Policy) -> Vec
     if may.clipboard && told.is_some_and(|told| told.taken != now.taken) {
         frames.push(frame(&ToPage::Taken, b""));
     }
+    if let Some(texts) = told.map(|told| now.typed - told.typed).filter(|texts| may.input && *texts > 0) {
+        frames.push(frame(&ToPage::Typed { texts: u32::try_from(texts).unwrap_or(u32::MAX) }, b""));
+    }
     if let Some(layout) =
         now.layout.as_ref().filter(|layout| told.and_then(|told| told.layout.as_ref()) != Some(*layout))
     {

@@ -155,7 +155,10 @@ impl Desktop {
             keyboard.press(&piece)?;
             self.flush()?;
         }
-        Ok(())
+        drop(keyboard);
+        // When this returns the program with the focus has been sent it all, and keys that come now come after it.
+        self.connection.roundtrip().map_err(|error| Error::Wayland(error.to_string()))?;
+        self.host.say(&FromSeat::Typed, b"").map_err(doing("telling the proxy"))
     }
 
     fn set_layout(&self, layout: Layout) -> Result<(), Error> {
