@@ -20,6 +20,7 @@ pub mod film;
 pub mod input;
 pub mod io;
 pub mod jail;
+pub mod memory;
 pub mod motion;
 pub mod picture;
 pub mod rfb;

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use yunju_jail::Flags;
 use yunju_vnc_proxy::io::Policy;
-use yunju_vnc_proxy::{Config, Endpoint, Server, calls, jail};
+use yunju_vnc_proxy::{Config, Endpoint, Server, calls, jail, memory};
 
 /// RFB server for one machine's display, over websocket and plain sockets.
 ///
@@ -60,6 +60,7 @@ fn short_name(text: &str) -> Result<String, String> {
 
 /// Opens sockets first, then goes to jail, and only there starts threads.
 fn main() -> anyhow::Result<()> {
+    memory::be_thrifty();
     let Arguments { display, websocket, rfb, name, agent, clipboard, jail: flags } = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();

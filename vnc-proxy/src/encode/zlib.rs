@@ -6,24 +6,35 @@ use flate2::{Compress, Compression, FlushCompress};
 #[derive(Debug)]
 pub struct Stream {
     compress: Compress,
+    /// What longer data is compressed with, and what is set now.
     level: u8,
+    set: u8,
 }
+
+/// Data so short, as a letter's, is compressed with more effort: it takes little time, and most of it comes again.
+const SHORT: usize = 4 << 10;
+const EFFORT: u8 = 6;
 
 impl Stream {
     /// A fresh stream of this level, 0 to 9.
     pub fn new(level: u8) -> Self {
-        Self { compress: Compress::new(Compression::new(level.into()), true), level }
+        Self { compress: Compress::new(Compression::new(level.into()), true), level, set: level }
     }
 
     /// Compresses from now on with this level, 0 to 9.
     pub fn set_level(&mut self, level: u8) {
-        if level != self.level && self.compress.set_level(Compression::new(level.into())).is_ok() {
-            self.level = level;
+        self.level = level;
+    }
+
+    fn exert(&mut self, level: u8) {
+        if level != self.set && self.compress.set_level(Compression::new(level.into())).is_ok() {
+            self.set = level;
         }
     }
 
     /// Appends the compressed form of `input`, complete to the last byte.
     pub fn write(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
+        self.exert(if input.len() <= SHORT { self.level.max(EFFORT) } else { self.level });
         loop {
             out.reserve(input.len() / 4 + 64);
             let before = self.compress.total_in();

@@ -162,7 +162,7 @@ fn size_update(
 }
 
 /// Tiles that are encoded where they are sent, as a key's are; all else is, off the threads that wait for sockets.
-const SMALL: usize = 2;
+const SMALL: usize = 6;
 
 /// Encodes one update.
 struct Job {
