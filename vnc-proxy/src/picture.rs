@@ -37,6 +37,16 @@ impl Picture {
         Self { width, height, pixels: vec![UNKNOWN; width as usize * height as usize] }
     }
 
+    /// As [`Picture::unknown`], without memory: it has no pixels to be read or written before it is made another.
+    pub fn hollow(width: u32, height: u32) -> Self {
+        Self { width, height, pixels: Vec::new() }
+    }
+
+    /// Whether it is [`Picture::hollow`].
+    pub fn is_hollow(&self) -> bool {
+        self.pixels.is_empty()
+    }
+
     /// Gives all pixels of a rectangle that lies inside one colour.
     pub fn fill(&mut self, rect: Rect, pixel: u32) {
         (rect.y..rect.bottom()).for_each(|y| self.span_mut(rect.x, y, rect.width).fill(pixel));

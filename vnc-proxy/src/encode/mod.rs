@@ -92,7 +92,8 @@ impl Limits {
 
 /// One viewer's picture and the state of its encodings.
 pub struct Encoder {
-    /// What the viewer has, where it is exact; [`UNKNOWN`] where nobody knows.
+    /// What the viewer has, where it is exact; [`UNKNOWN`] where nobody knows. Hollow while that is everywhere, as during a
+    /// film of the whole screen.
     has: Picture,
     /// Tiles of which the viewer has nothing that counts.
     missing: TileSet,
@@ -314,7 +315,9 @@ impl Encoder {
     fn lose(&mut self, index: usize) {
         self.missing.insert_index(index);
         self.blank.insert_index(index);
-        self.has.fill(self.missing.tile(index), UNKNOWN);
+        if !self.has.is_hollow() {
+            self.has.fill(self.missing.tile(index), UNKNOWN);
+        }
     }
 
     /// Notes for a range of tiles, of which `rect` was sent, when it was sent with loss, or that it was not.
@@ -356,7 +359,10 @@ impl Encoder {
             self.missing.remove_index(index);
             self.late.remove_index(index);
         }
-        if moves {
+        if self.has.is_hollow() && !tiles.is_empty() {
+            self.has = Picture::unknown(picture.width(), picture.height());
+        }
+        if moves && !tiles.is_empty() {
             for of in self.finder.find(&self.has, &picture, &tiles) {
                 let reached = self.copy(of, update);
                 screen.calm(&reached);
@@ -442,6 +448,9 @@ impl Encoder {
             if filmed == tile {
                 self.blank.insert_index(index);
             }
+        }
+        if self.blank.len() == self.blank.capacity() && !self.has.is_hollow() {
+            self.has = Picture::hollow(self.has.width(), self.has.height());
         }
     }
 }
