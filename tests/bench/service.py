@@ -1,8 +1,9 @@
 """service: what the API, the edge and the memory of `yunju serve` cost."""
 
+import statistics
 import subprocess
 
-from figures import ROOT, Figure, Missing, json_lines
+from figures import ROOT, Figure, Missing, image, json_lines, program
 
 PEERS = {"read": "axum and SQLite, bare", "write": "axum and SQLite, bare", "edge": "without the edge"}
 NAMES = ("read.per_s", "read.p99_ms", "write.per_s", "write.p99_ms", "edge.mb_s", "edge.added_p99_ms", "memory_mib")
@@ -21,4 +22,15 @@ def figures():
         yield Figure(f"service.{line['name']}", line["value"], line["unit"], line["n"], peer, line["peer_value"])
 
 
-parts = [figures]
+def portal():
+    """the portal's first load in Chromium"""
+    for name in ("yunju", "yunju-vmm", "yunju-vnc-proxy"):
+        program(name)
+    image("card")
+    (load,) = json_lines(["node", "tests/bench/pixel/load.mjs"], 300)
+    yield Figure("portal.first_load_kib", load["kib"], "KiB", len(load["times"]))
+    yield Figure("portal.first_load_requests", load["requests"], "", len(load["times"]))
+    yield Figure("portal.interactive_ms", statistics.median(load["times"]), "ms", len(load["times"]))
+
+
+parts = [figures, portal]

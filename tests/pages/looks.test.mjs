@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { accessible } from '../lib/access.mjs';
 import { Person, launch, until } from '../lib/browser.mjs';
+import { firstLoad } from '../lib/load.mjs';
 import { Service } from '../lib/service.mjs';
 
 const PASSWORD = 'a long enough password';
@@ -122,21 +123,10 @@ test('the first load has at most 200 KiB', async (t) => {
   const before = await Person.arrive(browser, service.url);
   await before.logInFirst('me', oneTime, PASSWORD);
   const cookies = await before.page.context().cookies();
-  const context = await browser.newContext({ locale: 'zh-CN' });
-  await context.addCookies(cookies);
-  const page = await context.newPage();
-  const wire = await context.newCDPSession(page);
-  await wire.send('Network.enable');
-  const [urls, sizes] = [new Map(), new Map()];
-  wire.on('Network.responseReceived', ({ requestId, response }) => urls.set(requestId, response.url));
-  wire.on('Network.loadingFinished', ({ requestId, encodedDataLength }) => sizes.set(requestId, encodedDataLength));
-  await page.goto(service.url);
-  await page.locator('[data-testid="desktop-card"][data-name="idle"]').waitFor();
-  await page.waitForFunction(() => document.querySelector('[data-name="work"] [data-testid="desktop-picture"]')?.checkVisibility());
-  const total = [...sizes.values()].reduce((sum, size) => sum + size, 0);
-  t.diagnostic(`${(total / 1024).toFixed(1)} KiB in ${sizes.size} requests`);
-  assert.ok(sizes.size > 10, 'the requests are counted');
-  assert.ok(total <= 200 * 1024, JSON.stringify([...sizes].map(([id, size]) => [urls.get(id), size]).sort((a, b) => b[1] - a[1]).slice(0, 8)));
+  const { bytes, requests, heaviest } = await firstLoad(browser, service.url, cookies, 'work', { locale: 'zh-CN' });
+  t.diagnostic(`${(bytes / 1024).toFixed(1)} KiB in ${requests} requests`);
+  assert.ok(requests > 10, 'the requests are counted');
+  assert.ok(bytes <= 200 * 1024, JSON.stringify(heaviest.slice(0, 8)));
 });
 
 test('a service that goes away is missed in words, and the page goes on when it is back', async (t) => {

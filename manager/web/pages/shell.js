@@ -91,11 +91,10 @@ const back = () => `/login#next=${encodeURIComponent(location.pathname + locatio
 function signedOut() {
   if (document.querySelector('[data-testid="signed-out-dialog"]')) return;
   events.close();
-  const { dialog, submit } = sheet({
+  const { submit } = sheet({
     name: "signed-out", title: t("You are logged out"), lead: t("The session has ended: it ran out, or it was ended elsewhere."),
     action: t("Log in"), close: t("Stay here"), work: () => location.assign(back()),
   });
-  dialog.addEventListener("close", () => location.assign(back()));
   submit.focus();
 }
 
