@@ -9,7 +9,7 @@ import { firstLoad } from '../lib/load.mjs';
 import { Service } from '../lib/service.mjs';
 
 const PASSWORD = 'a long enough password';
-const PAGES = ['/', '/account', '/admin/users', '/admin/groups', '/admin/desktops', '/admin/images', '/admin/audit', '/admin/health'];
+const PAGES = ['/', '/account', '/admin/users', '/admin/groups', '/admin/desktops', '/admin/images', '/admin/usage', '/admin/audit', '/admin/health'];
 const LOOKS = {
   desktop: {},
   dark: { colorScheme: 'dark' },

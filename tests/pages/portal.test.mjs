@@ -106,6 +106,19 @@ test('a person makes a desktop, which starts, sees it in the list, stops and del
   await person.part('confirm-ok').click();
   await card.waitFor({ state: 'detached' });
   assert.equal((await service.yunju('ls', '-o', 'json')).trim(), '[]');
+
+  // for a while it can be taken back
+  await person.part('trash').click();
+  await person.keep('trash');
+  await person.part('trash-recover').click();
+  await card.waitFor();
+  await until('stopped again', async () => (await card.getAttribute('data-state')) === 'stopped');
+  await card.getByTestId('desktop-more').click();
+  await card.getByTestId('desktop-delete').click();
+  await person.part('confirm-ok').click();
+  await person.part('trash-remove').click();
+  await person.part('confirm-ok').click();
+  await person.part('trashed').waitFor({ state: 'detached' });
   assert.deepEqual(person.errors, []);
 });
 

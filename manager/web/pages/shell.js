@@ -22,6 +22,7 @@ const PAGES = {
   "/admin/groups": { module: "admin-groups.js", title: t("Groups"), tab: "admin", who: () => may.oversee },
   "/admin/desktops": { module: "admin-desktops.js", title: t("All desktops"), tab: "admin", who: () => may.oversee },
   "/admin/images": { module: "admin-images.js", title: t("Images"), tab: "admin", who: () => may.oversee },
+  "/admin/usage": { module: "admin-usage.js", title: t("Usage"), tab: "admin", who: () => may.oversee },
   "/admin/audit": { module: "admin-audit.js", title: t("Audit log"), tab: "admin", who: () => may.oversee },
   "/admin/health": { module: "admin-health.js", title: t("Health"), tab: "admin", who: () => may.oversee },
 };
