@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use yunju_manager::model::ShareKind;
 use yunju_protocol::machine::ByteSize;
 use yunju_protocol::seat::Policy;
 
@@ -113,6 +114,9 @@ pub enum Command {
     /// Go back to the newest restore point; what was becomes one, so that `undo` again undoes this
     #[command(after_help = "Example:\n  yunju undo alice")]
     Undo(Undo),
+    /// Let others look at a desktop, work in it, or go on from it with one of their own
+    #[command(subcommand)]
+    Share(Share),
     /// Delete desktops; they can be recovered for as long as `serve --keep-deleted` says
     #[command(after_help = "Examples:\n  yunju rm alice\n  yunju ls --deleted\n  yunju recover alice")]
     Rm(Remove),
@@ -212,6 +216,9 @@ pub struct Serve {
     /// How lines of the log are written; YUNJU_LOG says which, such as debug
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub log: LogFormat,
+    /// The host name by which browsers reach the service; desktops open at names below it, so *.desk.NAME must be its address too
+    #[arg(long, default_value = "localhost", value_name = "NAME")]
+    pub domain: String,
     /// Where images are [default: $YUNJU_CACHE/images or ~/.cache/yunju/images]
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
@@ -583,6 +590,50 @@ pub struct Open {
     /// Listen on this local port and pass connections to the desktop's screen
     #[arg(long, value_name = "PORT")]
     pub vnc: Option<u16>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Share {
+    /// Share a desktop with a user, or with whoever has the link that is printed
+    #[command(
+        after_help = "Examples:\n  yunju share create alice --kind view --for 2h\n  yunju share create alice --kind control --user bob --clipboard"
+    )]
+    Create {
+        /// Name or id of the desktop
+        name: String,
+        /// What may be done: view, control or copy
+        #[arg(long, default_value = "view", value_name = "KIND")]
+        kind: ShareKind,
+        /// With this user [default: with who has the link]
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+        /// For so long, such as 90m, 2h or 7d
+        #[arg(long = "for", default_value = "7d", value_name = "TIME", value_parser = parse_time)]
+        lasts: Duration,
+        /// They may copy and paste, too
+        #[arg(long)]
+        clipboard: bool,
+        /// They do not hear it
+        #[arg(long)]
+        no_sound: bool,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// List with whom a desktop is shared, or what others share with oneself
+    Ls {
+        /// Name or id of the desktop
+        name: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// End shares and what is open by them
+    Revoke {
+        /// Their ids
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// List who looks at a desktop now
+    Who(Named),
 }
 
 #[derive(Debug, Subcommand)]

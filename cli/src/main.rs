@@ -14,6 +14,7 @@ mod moments;
 mod operations;
 mod output;
 mod serve;
+mod shares;
 mod tls;
 mod trash;
 mod usage;
@@ -94,6 +95,7 @@ async fn talk(chosen: (Option<PathBuf>, Option<String>), data: PathBuf, command:
         Command::Snapshot(arguments) => moments::snapshot(&client, arguments).await,
         Command::Fork(arguments) => moments::fork(&client, arguments).await,
         Command::Undo(arguments) => moments::undo(&client, &arguments).await,
+        Command::Share(arguments) => shares::run(&client, arguments).await,
         Command::Rm(arguments) => desktops::remove(&client, arguments).await,
         Command::Recover(arguments) => trash::recover(&client, &arguments).await,
         Command::Purge(arguments) => trash::purge(&client, &arguments).await,

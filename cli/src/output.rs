@@ -9,7 +9,9 @@ use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use yunju_manager::model::{AuditEntry, Desktop, Group, Image, Operation, Session, Snapshot, State, Token, User};
+use yunju_manager::model::{
+    AuditEntry, Desktop, Group, Image, Operation, Session, Share, Snapshot, State, Token, User, Watcher,
+};
 use yunju_protocol::machine::ByteSize;
 
 use crate::args::Format;
@@ -137,6 +139,28 @@ impl Row for Snapshot {
         let id = self.id.to_string();
         let short = id.split('-').next().unwrap_or(&id).to_owned();
         vec![short, self.desktop.clone(), self.kind.to_string(), time(self.created), size, self.name.clone()]
+    }
+}
+
+impl Row for Share {
+    const COLUMNS: &'static [&'static str] = &["ID", "DESKTOP", "OWNER", "WITH", "KIND", "ALSO", "UNTIL"];
+
+    fn cells(&self) -> Vec<String> {
+        let also = [(self.clipboard, "clipboard"), (self.sound, "sound")];
+        let also: Vec<_> = also.into_iter().filter(|(may, _)| *may).map(|(_, word)| word).collect();
+        let with = self.user.clone().unwrap_or_else(|| "link".to_owned());
+        let (kind, until) = (self.kind.to_string(), time(self.expires));
+        vec![self.id.to_string(), self.desktop.clone(), self.owner.clone(), with, kind, words(&also), until]
+    }
+}
+
+impl Row for Watcher {
+    const COLUMNS: &'static [&'static str] = &["NAME", "BY", "MAY", "SINCE"];
+
+    fn cells(&self) -> Vec<String> {
+        let by = serde_json::to_value(self.by).ok().and_then(|by| by.as_str().map(str::to_owned)).unwrap_or_default();
+        let may = if self.input { "work" } else { "look" };
+        vec![self.name.clone(), by, may.to_owned(), time(self.since)]
     }
 }
 

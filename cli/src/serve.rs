@@ -43,6 +43,7 @@ pub async fn run(data: PathBuf, arguments: Serve) -> Result<()> {
         metrics: arguments.metrics,
         meter_every: arguments.meter_every.max(Duration::from_secs(1)),
         keep_deleted: arguments.keep_deleted,
+        domain: arguments.domain,
         images: arguments.images.unwrap_or_else(default_images),
         programs: Programs {
             vmm: programs.join("yunju-vmm"),

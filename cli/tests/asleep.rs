@@ -25,7 +25,7 @@ fn a_desktop_that_nobody_looks_at_falls_asleep_and_wakes_when_its_page_is_opened
     until("the audit log says that it was the service", || {
         service.json(&["audit", "ls", "--actor", "service"])[0]["action"] == "desktop.suspend"
     });
-    let (status, _, mut stream) = service.websocket("alice", &cookie, &service.own_origin());
+    let (status, _, mut stream) = service.websocket(&service.open("alice", &cookie));
     assert_eq!(status, 101, "one request wakes it and is connected");
     let mut greeting = [0; 14];
     stream.read_exact(&mut greeting).unwrap();
@@ -51,7 +51,7 @@ fn a_desktop_without_a_screen_and_a_stopped_one_are_left_alone() {
     service.serve(&["--suspend-after", "1s"]);
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!((service.state("blind"), service.state("alice")), ("running".into(), "stopped".into()));
-    assert_eq!(service.websocket("alice", &cookie, &service.own_origin()).0, 409, "what is stopped is not started");
+    assert_eq!(service.websocket(&service.open("alice", &cookie)).0, 409, "what is stopped is not started");
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn while_somebody_looks_restore_points_are_taken_and_three_are_kept() {
     let points = || service.json(&["snapshot", "ls", "alice"]).as_array().unwrap().clone();
     std::thread::sleep(Duration::from_secs(2));
     assert!(points().is_empty(), "nobody looks");
-    let viewer = service.websocket("alice", &cookie, &service.own_origin());
+    let viewer = service.websocket(&service.open("alice", &cookie));
     assert_eq!(viewer.0, 101);
     until("three points", || points().len() == 3);
     let first = points().last().unwrap()["id"].clone();

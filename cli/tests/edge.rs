@@ -6,16 +6,16 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Instant;
 
-use common::{Service, service};
+use common::{Service, ends, service};
 
 fn running() -> (Service, String) {
     let mut service = service();
     service.serve(&[]);
     let cookie = service.log_in("alice", &[]);
     service.ok(&["create", "alice", "--image", "good", "--start"]);
-    common::until("the proxy listens", || service.websocket("alice", &cookie, &service.own_origin()).0 == 101);
+    let desk = service.open("alice", &cookie);
+    common::until("the proxy listens", || service.websocket(&desk).0 == 101);
     (service, cookie)
 }
 
@@ -25,18 +25,10 @@ fn greeting(stream: &mut TcpStream) -> [u8; 14] {
     frame
 }
 
-/// Whether the stream ends within two seconds.
-fn ends(stream: &mut TcpStream) -> bool {
-    let begun = Instant::now();
-    let mut rest = Vec::new();
-    let ended = stream.read_to_end(&mut rest).is_ok();
-    ended && begun.elapsed().as_secs() < 2
-}
-
 #[test]
 fn an_owner_on_our_page_reaches_the_proxy() {
     let (service, cookie) = running();
-    let (status, head, mut stream) = service.websocket("alice", &cookie, &service.own_origin());
+    let (status, head, mut stream) = service.websocket(&service.open("alice", &cookie));
     assert_eq!(status, 101);
     assert!(head.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "answered by the proxy: {head}");
     assert_eq!(&greeting(&mut stream), b"\x82\x0cRFB 003.008\n");
@@ -51,46 +43,63 @@ fn an_owner_on_our_page_reaches_the_proxy() {
 fn others_are_refused_before_the_proxy_hears_of_them() {
     let (service, cookie) = running();
     let (own, bob, admin) = (service.own_origin(), service.log_in("bob", &[]), service.log_in("root", &["--admin"]));
-    assert_eq!(service.websocket("alice", &admin, &own).0, 101);
-    assert_eq!(service.websocket("alice", "", &own).0, 401);
-    assert_eq!(service.websocket("alice", "yunju_session=0000", &own).0, 401);
-    assert_eq!(service.websocket("alice", &bob, &own).0, 404, "not even that it exists");
-    assert_eq!(service.websocket("none", &cookie, &own).0, 404);
-    for origin in ["", "null", "http://evil.example", &format!("{own}.evil.example"), &format!("{own}0")] {
-        assert_eq!(service.websocket("alice", &cookie, origin).0, 403, "{origin}");
+    assert_eq!(service.websocket(&service.open("alice", &admin)).0, 101);
+    assert_eq!(service.door("alice", "").0, 401);
+    assert_eq!(service.door("alice", &bob).0, 404, "not even that it exists");
+    assert_eq!(service.door("none", &cookie).0, 404);
+    let desk = service.open("alice", &cookie);
+    let ask = |cookie: &str, origin: &str| service.stream(&desk, "", cookie, origin).0;
+    assert_eq!(ask("", &desk.origin()), 401);
+    assert_eq!(ask("__Host-yunju_desk=0000", &desk.origin()), 401);
+    assert_eq!(ask(&cookie, &desk.origin()), 401, "the portal's cookie is worth nothing here");
+    let (name, port) = desk.host.rsplit_once(':').unwrap();
+    let (scheme, host) = ("http", &desk.host);
+    for origin in [
+        "",
+        "null",
+        "http://evil.example",
+        &own,
+        &format!("https://{host}"),
+        &format!("{scheme}://{host}.evil.example"),
+        &format!("{scheme}://{host}@evil.example"),
+        &format!("{scheme}://{host}0"),
+        &format!("{scheme}://{name}"),
+        &format!("{scheme}://{name}:{port}/"),
+        &format!("{scheme}://x{host}"),
+        &format!("{scheme}://x.{host}"),
+        &format!("{scheme}://{}", host.to_uppercase()),
+    ] {
+        assert_eq!(ask(&desk.cookie, origin), 403, "{origin}");
     }
     service.ok(&["stop", "alice"]);
-    assert_eq!(service.websocket("alice", &cookie, &own).0, 409);
+    assert_eq!(ask(&desk.cookie, &desk.origin()), 409);
 }
 
 #[test]
 fn streams_beside_the_screen_are_asked_for_by_path_and_end_with_the_right_to_them() {
     let (service, cookie) = running();
-    let own = service.own_origin();
+    let desk = service.open("alice", &cookie);
     for path in ["/audio", "/io"] {
-        let whole = format!("/desktops/alice/ws{path}");
-        let (status, _, mut stream) = service.stream(&whole, &cookie, &own);
+        let (status, _, mut stream) = service.stream(&desk, path, &desk.cookie, &desk.origin());
         assert_eq!(status, 101);
         // the stand-in says which path it was asked for
-        let mut said = vec![0; 2 + path.len()];
-        stream.read_exact(&mut said).unwrap();
-        assert_eq!(&said[2..], path.as_bytes());
-        assert_eq!(service.stream(&whole, "", &own).0, 401);
-        assert_eq!(service.stream(&whole, &cookie, "http://evil.example").0, 403);
+        assert_eq!(common::message(&mut stream), format!("{path} input,clipboard,sound alice"));
+        assert_eq!(service.stream(&desk, path, "", &desk.origin()).0, 401);
+        assert_eq!(service.stream(&desk, path, &desk.cookie, "http://evil.example").0, 403);
     }
-    assert_eq!(service.stream("/desktops/alice/ws/other", &cookie, &own).0, 404);
-    let (status, _, mut stream) = service.stream("/desktops/alice/ws/audio", &cookie, &own);
+    assert_eq!(service.stream(&desk, "/other", &desk.cookie, &desk.origin()).0, 404);
+    let (status, _, mut stream) = service.stream(&desk, "/audio", &desk.cookie, &desk.origin());
     assert_eq!(status, 101);
-    assert_eq!(service.http("DELETE", "/v1/session", &cookie, &own, "").0, 204);
+    assert_eq!(service.http("DELETE", "/v1/session", &cookie, &service.own_origin(), "").0, 204);
     assert!(ends(&mut stream), "logged out");
-    let cookie = service.log_in("root", &["--admin"]);
+    let desk = service.open("alice", &service.log_in("root", &["--admin"]));
     service.ok(&["stop", "alice"]);
-    assert_eq!(service.stream("/desktops/alice/ws/audio", &cookie, &own).0, 409);
+    assert_eq!(service.stream(&desk, "/audio", &desk.cookie, &desk.origin()).0, 409);
 }
 
 /// A stream of the desktop `alice` that has begun.
 fn open(service: &Service, cookie: &str) -> TcpStream {
-    let (status, _, mut stream) = service.websocket("alice", cookie, &service.own_origin());
+    let (status, _, mut stream) = service.websocket(&service.open("alice", cookie));
     assert_eq!(status, 101);
     greeting(&mut stream);
     stream
@@ -106,7 +115,7 @@ fn streams_end_when_the_right_to_them_does() {
 
     assert_eq!(service.http("DELETE", "/v1/session", &cookie, &own, "").0, 204);
     assert!(ends(&mut first), "logged out");
-    assert_eq!(service.websocket("alice", &cookie, &own).0, 401);
+    assert_eq!(service.door("alice", &cookie).0, 401);
 
     second.write_all(b"\x82\x8c\0\0\0\0RFB 003.008\n").unwrap();
     second.read_exact(&mut [0; 4]).unwrap();
@@ -143,7 +152,7 @@ fn ending_a_session_or_a_user_ends_what_is_open_by_it_and_nothing_else() {
     kept.read_exact(&mut [0; 4]).unwrap();
     service.ok(&["user", "set", "alice", "--disable"]);
     assert!(ends(&mut kept), "its user");
-    assert_eq!(service.websocket("alice", &cookie, &own).0, 401);
+    assert_eq!(service.door("alice", &cookie).0, 401);
 }
 
 #[test]
@@ -151,14 +160,14 @@ fn ending_a_token_ends_what_is_open_by_it() {
     let (service, _) = running();
     let token = service.ok(&["token", "add", "viewer", "--user", "alice", "--scope", "screen"]);
     let bearer = format!("authorization: Bearer {}\r\n", token.trim());
-    let (status, _, mut stream) = service.stream_with("/desktops/alice/ws", "", "", &bearer);
+    let (status, _, mut stream) = service.stream_with(&service.address, "/desktops/alice/ws", "", "", &bearer);
     assert_eq!(status, 101);
     greeting(&mut stream);
     let tokens = service.json(&["token", "ls"]);
     assert_eq!((tokens[0]["name"].as_str(), tokens[0]["user"].as_str()), (Some("viewer"), Some("alice")));
     service.ok(&["token", "rm", tokens[0]["id"].as_str().unwrap()]);
     assert!(ends(&mut stream));
-    assert_eq!(service.stream_with("/desktops/alice/ws", "", "", &bearer).0, 401);
+    assert_eq!(service.stream_with(&service.address, "/desktops/alice/ws", "", "", &bearer).0, 401);
 }
 
 #[test]
@@ -181,7 +190,29 @@ fn a_vnc_viewer_connects_through_a_local_port() {
 #[test]
 fn secrets_are_in_no_log() {
     let (service, cookie) = running();
-    let token = cookie.split_once('=').unwrap().1;
-    let log = service.log();
-    assert!(log.contains("logged in") && !log.contains(token) && !log.contains("has chosen"), "{log}");
+    let (_, host, _, ticket) = service.door("alice", &cookie);
+    let desk = service.enter(&host, &ticket).1;
+    let (made, _, body) = service.http(
+        "POST",
+        "/v1/desktops/alice/shares",
+        &cookie,
+        &service.own_origin(),
+        &serde_json::json!({"kind": "view"}).to_string(),
+    );
+    assert_eq!(made, 201, "{body}");
+    let link: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let link = link["url"].as_str().unwrap().split_once('#').unwrap().1.to_owned();
+    let open = serde_json::json!({"secret": link}).to_string();
+    assert_eq!(service.http("POST", "/v1/shares/open", "", &service.own_origin(), &open).0, 200);
+    let (log, audit) = (service.log(), service.ok(&["audit", "ls", "-o", "json"]));
+    assert!(log.contains("logged in") && audit.contains("opening.enter") && !log.contains("has chosen"), "{log}");
+    let value = |cookie: &str| cookie.split_once('=').unwrap().1.to_owned();
+    for secret in [value(&cookie), value(&desk), ticket, link] {
+        assert!(secret.len() == 64 && !log.contains(&secret) && !audit.contains(&secret), "{log}{audit}");
+        let database = std::fs::read(service.path("data/yunju.sqlite")).unwrap();
+        let journal = std::fs::read(service.path("data/yunju.sqlite-wal")).unwrap_or_default();
+        for file in [database, journal] {
+            assert!(!file.windows(64).any(|bytes| bytes == secret.as_bytes()), "a copy of the store opens nothing");
+        }
+    }
 }

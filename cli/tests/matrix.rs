@@ -147,7 +147,13 @@ impl<'a> World<'a> {
             assert_eq!(self.send("POST", "/v1/session", "", &body).0, 200);
             id(&ask("/v1/sessions"), &|one| one["current"] == false).unwrap()
         });
-        self.things.extend([("operation", operation), ("token", token), ("session", session)]);
+        let shares = || ask("/v1/desktops/box/shares");
+        let share = id(&shares(), &|one| one["user"] == "spare").unwrap_or_else(|| {
+            let body = serde_json::json!({"kind": "view", "user": "spare"}).to_string();
+            assert_eq!(self.send("POST", "/v1/desktops/box/shares", &self.credentials["owner"], &body).0, 201);
+            id(&shares(), &|one| one["user"] == "spare").unwrap()
+        });
+        self.things.extend([("operation", operation), ("token", token), ("session", session), ("share", share)]);
     }
 
     /// An address with its variable parts filled in.

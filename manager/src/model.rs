@@ -1,6 +1,7 @@
 //! The bodies of the HTTP API, for those who answer and those who ask.
 
 mod accounts;
+mod sharing;
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use yunju_protocol::machine::ByteSize;
 
 pub use accounts::*;
+pub use sharing::*;
 
 /// Whether a desktop's machine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -150,12 +150,14 @@ impl Service {
         Ok(())
     }
 
-    /// Makes new desktops that go on where `desktop` is, or was when `from` was taken. They sleep until they are started.
+    /// Makes new desktops that go on where `desktop` is, or was when `from` was taken. They are
+    /// `owner`'s, and sleep until they are started.
     pub async fn fork(
         &self,
         desktop: &Desktop,
         names: &[String],
         from: Option<&Snapshot>,
+        owner: Uuid,
     ) -> Result<Vec<Desktop>, Refusal> {
         if names.is_empty() || names.len() > FORKS {
             return Err(Refusal::invalid(format!("name 1 to {FORKS} new desktops")));
@@ -172,12 +174,12 @@ impl Service {
         let forked = async {
             folders.iter().try_for_each(Folder::create)?;
             match from {
-                Some(from) => self.store.fork(from.id, None, &rows(desktop, from, names, &ids)).map_err(Refusal::from),
+                Some(from) => self.store.fork(from.id, None, &rows(owner, from, names, &ids)).map_err(Refusal::from),
                 None => {
                     let purpose = Purpose { kind: SnapshotKind::Fork, name: String::new(), listed: false };
                     let present = self.present(desktop, purpose).await?;
                     present.keep(|new| {
-                        self.store.fork(new.snapshot.id, Some(new), &rows(desktop, &new.snapshot, names, &ids))
+                        self.store.fork(new.snapshot.id, Some(new), &rows(owner, &new.snapshot, names, &ids))
                     })?;
                     Ok(())
                 }
@@ -259,11 +261,11 @@ fn listed(snapshot: Snapshot, desktop: &Desktop, purpose: Purpose) -> Snapshot {
     Snapshot { kind: purpose.kind, name: purpose.name, desktop, ..snapshot }
 }
 
-fn rows<'a>(desktop: &'a Desktop, from: &'a Snapshot, names: &'a [String], ids: &[Uuid]) -> Vec<NewDesktop<'a>> {
+fn rows<'a>(owner: Uuid, from: &'a Snapshot, names: &'a [String], ids: &[Uuid]) -> Vec<NewDesktop<'a>> {
     let row = |(name, id): (&'a String, &Uuid)| NewDesktop {
         id: *id,
         name,
-        owner: desktop.owner_id,
+        owner,
         image: &from.image,
         image_digest: &from.image_digest,
         image_folder: &from.image_folder,

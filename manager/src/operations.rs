@@ -75,6 +75,9 @@ pub enum Work {
         snapshot: Option<Uuid>,
         /// Start them.
         start: bool,
+        /// For this user; for whose the desktop is if absent.
+        #[serde(default)]
+        owner: Option<Uuid>,
     },
 }
 
@@ -242,12 +245,12 @@ impl Service {
                 self.restore(&row, &to).await?;
             }
             Work::Undo => self.undo(&row).await?,
-            Work::Fork { names, snapshot, start } => {
+            Work::Fork { names, snapshot, start, owner } => {
                 let from = snapshot.map(|id| self.store.snapshot(id)).transpose()?.flatten();
                 if snapshot.is_some() && from.is_none() {
                     return Err(Refusal::conflict("the snapshot is gone"));
                 }
-                let made = self.fork(&row, names, from.as_ref()).await?;
+                let made = self.fork(&row, names, from.as_ref(), owner.unwrap_or(row.owner_id)).await?;
                 for desktop in made.iter().filter(|_| *start) {
                     self.machines.start(desktop.id).await?;
                 }

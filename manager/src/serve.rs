@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use crate::api::access::Peer;
 use crate::folder::LONGEST_DATA_PATH;
 use crate::machines::{Limits, Machines, Programs};
+use crate::origins::{DomainError, Origins};
 use crate::service::Service;
 use crate::store::Store;
 use crate::viewers::{self, Policy};
@@ -39,6 +40,8 @@ pub struct Options {
     pub tls: Option<tls::Source>,
     /// Where who speaks HTTP is told where HTTPS is, beside `listen` itself.
     pub redirect: Option<SocketAddr>,
+    /// The host name by which browsers reach it; each desktop that is open has one below.
+    pub domain: String,
     /// Where images are.
     pub images: PathBuf,
     /// What machines consist of.
@@ -111,6 +114,9 @@ pub enum Error {
         /// What the system says.
         error: io::Error,
     },
+    /// No name for it.
+    #[error(transparent)]
+    Domain(#[from] DomainError),
     /// The database.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -122,14 +128,16 @@ pub enum Error {
 /// Runs the service until SIGINT or SIGTERM, or SIGHUP where that has no certificate to read anew. `ready` is told the address when browsers can connect.
 pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error> {
     let mut signals = Signals::new().map_err(|error| system("cannot watch signals for", &options.data, error))?;
+    let origins = Origins::new(&options.domain, options.tls.is_some())?;
     let data = prepare(&options.data)?;
     let _lock = lock(&data)?;
     let listen = |error| Error::Listen { address: options.listen.to_string(), error };
     let browsers = TcpListener::bind(options.listen).await.map_err(listen)?;
     let address = browsers.local_addr().map_err(listen)?;
-    let url = url(address, options.tls.is_some());
+    let url = url(&origins, address);
     let tls = options.tls.as_ref().map(|source| {
-        let certificate = tls::Certificate::of(source, &data, tls::own_names(address.ip()));
+        let names = tls::own_names(address.ip(), origins.domain());
+        let certificate = tls::Certificate::of(source, &data, names);
         certificate.map(Arc::new)
     });
     let tls = tls.transpose()?;
@@ -141,16 +149,22 @@ pub async fn run(options: Options, ready: impl FnOnce(&str)) -> Result<(), Error
         }
         None => None,
     };
+    if origins.local() && !address.ip().is_loopback() {
+        tracing::warn!(
+            "desktops open for browsers on this host only, at {url}: name the service with --domain NAME, where NAME and *.desk.NAME are its address"
+        );
+    }
 
     let store = Arc::new(Store::open(&data.join("yunju.sqlite"))?);
     let machines = Machines::new(store.clone(), data.clone(), options.programs, options.limits);
     machines.recover().await?;
     let local = bind_local(&data.join(SOCKET))?;
 
-    let mut service = Service::new(store, machines.clone(), data.clone(), options.images, url.clone());
+    let mut service = Service::new(store, machines.clone(), data.clone(), options.images, url.clone(), origins);
     service.keep_deleted = options.keep_deleted;
     let service = Arc::new(service);
     tokio::spawn(service.clone().tell_states());
+    tokio::spawn(service.clone().tell_viewers());
     service.resume_operations()?;
     let metering = tokio::spawn(meter::tend(service.clone(), options.meter_every));
     let emptying = tokio::spawn(trash::tend(service.clone()));
@@ -240,15 +254,11 @@ async fn supervised(service: Arc<Service>) {
     }
 }
 
-/// What to type on this host to reach a listener.
-fn url(address: SocketAddr, tls: bool) -> String {
-    let host = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    let scheme = if tls { "https" } else { "http" };
-    format!("{scheme}://{}", SocketAddr::new(host, address.port()))
+/// What to type into a browser.
+fn url(origins: &Origins, address: SocketAddr) -> String {
+    let (scheme, usual) = if origins.tls() { ("https", 443) } else { ("http", 80) };
+    let port = if address.port() == usual { String::new() } else { format!(":{}", address.port()) };
+    format!("{scheme}://{}{port}", origins.domain())
 }
 
 fn system(doing: &'static str, path: &Path, error: io::Error) -> Error {

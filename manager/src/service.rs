@@ -22,8 +22,10 @@ use crate::metrics::Requests;
 use crate::model;
 use crate::names;
 use crate::operations::Turns;
+use crate::origins::Origins;
 use crate::store::{self, Store, User};
 use crate::thumbnails::Thumbnails;
+use crate::tickets::Tickets;
 use crate::viewers::Viewers;
 use crate::warm::Warming;
 
@@ -40,6 +42,10 @@ pub struct Service {
     pub images: PathBuf,
     /// Where browsers reach the service.
     pub url: String,
+    /// Its host names.
+    pub origins: Origins,
+    /// Ways to desktops that were given and not used yet.
+    pub tickets: Tickets,
     /// Slows guessing down.
     pub brake: Brake,
     /// Slows down who asks too often.
@@ -74,11 +80,20 @@ pub enum Revoked {
     User(Uuid, Option<Vec<u8>>),
     /// To this desktop, for everybody.
     Desktop(Uuid),
+    /// This share.
+    Share(Uuid),
 }
 
 impl Service {
     /// Puts the parts together.
-    pub fn new(store: Arc<Store>, machines: Machines, data: PathBuf, images: PathBuf, url: String) -> Self {
+    pub fn new(
+        store: Arc<Store>,
+        machines: Machines,
+        data: PathBuf,
+        images: PathBuf,
+        url: String,
+        origins: Origins,
+    ) -> Self {
         let (revoked, _) = broadcast::channel(256);
         // hashing takes 19 MiB and tens of milliseconds each
         let newest = store.events_kept().map_or(0, |(_, newest)| newest);
@@ -86,7 +101,7 @@ impl Service {
         let (brake, rate, viewers, warming, hashing) =
             (Brake::default(), Rate::default(), Arc::default(), Warming::default(), Semaphore::new(2));
         let (requests, ending) = (Requests::default(), AtomicBool::new(false));
-        let thumbnails = Thumbnails::default();
+        let (thumbnails, tickets) = (Thumbnails::default(), Tickets::default());
         Self {
             requests,
             keep_deleted: crate::trash::KEPT,
@@ -96,6 +111,8 @@ impl Service {
             data,
             images,
             url,
+            origins,
+            tickets,
             brake,
             rate,
             viewers,

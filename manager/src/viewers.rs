@@ -1,15 +1,17 @@
 //! Who looks at desktops, and what follows: a desktop that nobody looks at sleeps after a while, one that somebody works
 //! with gets a restore point now and then.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::images::Image;
-use crate::model::{SnapshotKind, State};
+use crate::model::{SnapshotKind, State, Watcher};
 use crate::service::Service;
 use crate::store::Desktop;
 
@@ -25,15 +27,30 @@ pub struct Policy {
 /// For so long it is known that somebody looked at a desktop that does not run.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
+/// So many streams may be open by one login, link or token at a time.
+const MOST_STREAMS: usize = 32;
+
 /// Who looks at desktops now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Viewers {
     seen: Mutex<HashMap<Uuid, Seen>>,
+    /// How many streams are open by what was shown for them.
+    streams: Mutex<HashMap<Vec<u8>, usize>>,
+    /// Tells whose viewers have changed.
+    changes: broadcast::Sender<Uuid>,
+}
+
+impl Default for Viewers {
+    fn default() -> Self {
+        Self { seen: Mutex::default(), streams: Mutex::default(), changes: broadcast::Sender::new(256) }
+    }
 }
 
 #[derive(Debug)]
 struct Seen {
-    viewers: usize,
+    /// By numbers that are not used again.
+    viewers: BTreeMap<u64, Watcher>,
+    next: u64,
     /// When the last one left, or the first one came.
     since: Instant,
 }
@@ -43,45 +60,111 @@ struct Seen {
 pub struct Viewer {
     viewers: Arc<Viewers>,
     desktop: Uuid,
+    number: u64,
+}
+
+/// A stream that is open until this is dropped.
+#[derive(Debug)]
+pub struct Stream {
+    viewers: Arc<Viewers>,
+    credential: Vec<u8>,
 }
 
 impl Viewers {
     /// Somebody looks at a desktop.
-    pub fn enter(self: &Arc<Self>, desktop: Uuid) -> Viewer {
-        self.change(desktop, |seen| {
-            if seen.viewers == 0 {
+    pub fn enter(self: &Arc<Self>, desktop: Uuid, who: Watcher) -> Viewer {
+        let number = self.change(desktop, |seen| {
+            if seen.viewers.is_empty() {
                 seen.since = Instant::now();
             }
-            seen.viewers += 1;
+            seen.next += 1;
+            seen.viewers.insert(seen.next, who);
+            seen.next
         });
-        Viewer { viewers: self.clone(), desktop }
+        Viewer { viewers: self.clone(), desktop, number }
+    }
+
+    /// A stream is opened by what has this hash, unless there are enough of it. Local processes, who show nothing, open any number.
+    pub fn stream(self: &Arc<Self>, credential: &[u8]) -> Option<Stream> {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = streams.entry(credential.to_vec()).or_insert(0);
+        if *open >= MOST_STREAMS && !credential.is_empty() {
+            return None;
+        }
+        *open += 1;
+        Some(Stream { viewers: self.clone(), credential: credential.to_vec() })
+    }
+
+    /// Those who look at a desktop, in the order in which they came.
+    pub fn who(&self, desktop: Uuid) -> Vec<Watcher> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(&desktop).map(|seen| seen.viewers.values().cloned().collect()).unwrap_or_default()
     }
 
     /// Whether somebody looks at a desktop, and since when that is so, if it ever changed.
     pub fn of(&self, desktop: Uuid) -> (bool, Option<Instant>) {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.get(&desktop).map_or((false, None), |seen| (seen.viewers > 0, Some(seen.since)))
+        seen.get(&desktop).map_or((false, None), |seen| (!seen.viewers.is_empty(), Some(seen.since)))
     }
 
     fn forget(&self, gone: impl Fn(&Uuid) -> bool) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|id, seen| seen.viewers > 0 || seen.since.elapsed() < REMEMBERED || !gone(id));
+        seen.retain(|id, seen| !seen.viewers.is_empty() || seen.since.elapsed() < REMEMBERED || !gone(id));
     }
 
-    fn change(&self, desktop: Uuid, change: impl FnOnce(&mut Seen)) {
+    fn change<T>(&self, desktop: Uuid, change: impl FnOnce(&mut Seen) -> T) -> T {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        change(seen.entry(desktop).or_insert_with(|| Seen { viewers: 0, since: Instant::now() }));
+        let new = || Seen { viewers: BTreeMap::new(), next: 0, since: Instant::now() };
+        let changed = change(seen.entry(desktop).or_insert_with(new));
+        let _ = self.changes.send(desktop); // nobody may listen
+        changed
     }
 }
 
 impl Drop for Viewer {
     fn drop(&mut self) {
         self.viewers.change(self.desktop, |seen| {
-            seen.viewers -= 1;
-            if seen.viewers == 0 {
+            seen.viewers.remove(&self.number);
+            if seen.viewers.is_empty() {
                 seen.since = Instant::now();
             }
         });
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut streams = self.viewers.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = streams.get_mut(&self.credential) {
+            *open -= 1;
+            if *open == 0 {
+                streams.remove(&self.credential);
+            }
+        }
+    }
+}
+
+impl Service {
+    /// Tells who may see a desktop that others look at it now, or no longer do, for ever.
+    pub async fn tell_viewers(self: Arc<Self>) {
+        let mut changes = self.viewers.changes.subscribe();
+        loop {
+            let id = match changes.recv().await {
+                Ok(id) => id,
+                Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                Err(broadcast::error::RecvError::Closed) => return,
+            };
+            if let Ok(Some(desktop)) = self.store.desktop(id)
+                && !desktop.owner_id.is_nil()
+            {
+                let who: Vec<_> = self.viewers.who(id).into_iter().map(|watcher| watcher.name).collect();
+                self.tell(
+                    "desktop.viewers",
+                    desktop.owner_id,
+                    &json!({"id": id, "name": desktop.name, "viewers": who}),
+                );
+            }
+        }
     }
 }
 
@@ -174,13 +257,44 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::By;
+
+    fn somebody(name: &str) -> Watcher {
+        let (name, since) = (name.to_owned(), jiff::Timestamp::UNIX_EPOCH);
+        Watcher { name, by: By::Owner, share: None, input: true, since }
+    }
+
+    #[test]
+    fn who_looks_is_known_by_name_until_they_leave() {
+        let viewers = Arc::new(Viewers::default());
+        let id = Uuid::from_u128(1);
+        let names = || viewers.who(id).into_iter().map(|watcher| watcher.name).collect::<Vec<_>>();
+        let ann = viewers.enter(id, somebody("ann"));
+        let _ben = viewers.enter(id, somebody("ben"));
+        assert_eq!(names(), ["ann", "ben"]);
+        drop(ann);
+        assert_eq!(names(), ["ben"]);
+        assert!(viewers.who(Uuid::from_u128(2)).is_empty());
+    }
+
+    #[test]
+    fn what_is_open_by_one_token_is_bounded_and_others_are_not_held() {
+        let viewers = Arc::new(Viewers::default());
+        let mut open: Vec<_> = (0..1000).filter_map(|_| viewers.stream(b"one")).collect();
+        assert_eq!(open.len(), MOST_STREAMS);
+        assert!(viewers.stream(b"two").is_some());
+        open.pop();
+        assert!(viewers.stream(b"one").is_some(), "there is room again");
+        drop(open);
+        assert!(viewers.streams.lock().unwrap().is_empty());
+    }
 
     #[test]
     fn a_desktop_is_looked_at_until_the_last_viewer_leaves() {
         let viewers = Arc::new(Viewers::default());
         let id = Uuid::from_u128(1);
         assert_eq!(viewers.of(id), (false, None));
-        let (one, two) = (viewers.enter(id), viewers.enter(id));
+        let (one, two) = (viewers.enter(id, somebody("ann")), viewers.enter(id, somebody("ann")));
         let came = viewers.of(id).1.unwrap();
         drop(one);
         assert_eq!(viewers.of(id), (true, Some(came)));

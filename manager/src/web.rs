@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, Request};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -15,6 +15,7 @@ use crate::api::openapi;
 use crate::api::problem::Refusal;
 use crate::api::routes::{self, Route};
 use crate::auth::authorize::Action;
+use crate::origins::{Origins, Place};
 use crate::service::Service;
 
 #[derive(RustEmbed)]
@@ -27,7 +28,17 @@ struct Novnc;
 
 /// Nothing but our own files runs, is shown, or frames us. noVNC draws JPEG from `data:` addresses.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
-    connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+    connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'";
+
+/// What a page may not, unless it is said here: everything that browsers ask people for.
+const DENIED: &str = "accelerometer=(), browsing-topics=(), camera=(), \
+    display-capture=(), encrypted-media=(), geolocation=(), gyroscope=(), hid=(), idle-detection=(), local-fonts=(), magnetometer=(), midi=(), \
+    payment=(), picture-in-picture=(), publickey-credentials-create=(self), publickey-credentials-get=(self), screen-wake-lock=(), serial=(), \
+    storage-access=(), usb=(), window-management=(), xr-spatial-tracking=()";
+
+/// What the page of a desktop uses; the portal hands it on to that page in its frame, and has no use for it itself.
+pub const LENT: [&str; 7] =
+    ["autoplay", "clipboard-read", "clipboard-write", "fullscreen", "gamepad", "keyboard-map", "microphone"];
 
 /// Pages and assets.
 pub(crate) fn routes() -> Vec<Route> {
@@ -37,7 +48,14 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("page.account", "/account", Action::Look, "The own account", portal),
         Route::get("page.admin", "/admin/{page}", Action::Look, "Administration", portal),
         Route::get("page.login", "/login", Action::Look, "Logging in", login),
-        Route::get("page.desktop", "/desktops/{desktop}", Action::Look, "A desktop's screen", desktop),
+        Route::get(
+            "page.desktop",
+            "/desktops/{desktop}",
+            Action::Look,
+            "A desktop's screen: in a frame on the portal, itself on its own host name",
+            desktop,
+        ),
+        Route::get("page.shared", "/shared", Action::Look, "Where the links of shares lead to", shared),
         Route::get("page.api", "/docs/api", Action::Look, "The API, described", openapi::page),
         Route::get("asset", "/assets/{*path}", Action::Look, "What pages are made of", asset),
         Route::get("asset.novnc", "/assets/novnc/{*path}", Action::Look, "noVNC", novnc),
@@ -50,20 +68,48 @@ pub fn router(service: &Arc<Service>) -> Router<Arc<Service>> {
 }
 
 /// On every answer: what a browser may do with it.
-pub async fn security_headers(request: Request, next: Next) -> Response {
+pub async fn security_headers(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    let place = request.extensions().get::<Place>().cloned();
+    let framing = request.uri().path().starts_with("/desktops/");
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
+    let (policy, permissions, resource) = policies(&service.origins, place.as_ref(), framing);
     for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "same-origin"),
+        ("content-security-policy", policy.as_str()),
+        ("permissions-policy", &permissions),
+        ("cross-origin-resource-policy", resource),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-embedder-policy", "require-corp"),
+        ("origin-agent-cluster", "?1"),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "same-origin"),
     ] {
-        headers.insert(name, HeaderValue::from_static(value));
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
     }
-    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
-    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// The content policy, the permissions and who may embed: the portal's page of a desktop shows only desktops, a desktop is
+/// shown only by the portal, and nothing else is shown by anybody.
+fn policies(origins: &Origins, place: Option<&Place>, framing: bool) -> (String, String, &'static str) {
+    let lent = |who: &str| LENT.map(|feature| format!("{feature}=({who})")).join(", ");
+    match place {
+        Some(Place::Desk { authority, .. }) => {
+            let policy = format!("{POLICY}; frame-ancestors{}", origins.framers(authority));
+            // the portal is another origin, and needs to be told that it may embed this
+            (policy, format!("{DENIED}, {}", lent("self")), if framing { "cross-origin" } else { "same-origin" })
+        }
+        Some(Place::Portal { authority }) if framing => {
+            let desks = origins.framed(authority);
+            let policy = format!("{POLICY}; frame-src{desks}; frame-ancestors 'none'");
+            let quoted: Vec<_> = desks.split_whitespace().map(|desk| format!("\"{desk}\"")).collect();
+            (policy, format!("{DENIED}, {}", lent(&format!("self {}", quoted.join(" ")))), "same-origin")
+        }
+        _ => (format!("{POLICY}; frame-ancestors 'none'"), format!("{DENIED}, {}", lent("")), "same-origin"),
+    }
 }
 
 async fn login(request: Request) -> Response {
@@ -75,9 +121,18 @@ async fn portal(request: Request) -> Response {
     for_users("portal.html", request)
 }
 
-async fn desktop(request: Request) -> Response {
-    // whether the desktop exists and is theirs is for the API to say
-    for_users("desktop.html", request)
+/// On the portal a frame, on a desktop's own host name the desktop, or the door to it. Whether there is such a desktop, and it is theirs,
+/// is for the API to say.
+async fn desktop(place: Place, request: Request) -> Response {
+    match place {
+        Place::Desk { .. } if request.extensions().get::<Caller>().is_none() => page("door.html", &request),
+        Place::Desk { .. } => page("desktop.html", &request),
+        _ => for_users("frame.html", request),
+    }
+}
+
+async fn shared(request: Request) -> Response {
+    page("shared.html", &request)
 }
 
 /// A page for who is logged in; others log in first.

@@ -57,8 +57,13 @@ export class Person {
     Object.assign(this, { page, url, patience, errors: [] });
   }
 
+  /** Where the desktop is: a frame of the page, or the page itself. */
+  get view() {
+    return this.frame && !this.frame.isDetached() ? this.frame : this.page;
+  }
+
   part(name) {
-    return this.page.getByTestId(name);
+    return this.view.getByTestId(name);
   }
 
   /** Logs in with the one-time password and chooses another. */
@@ -96,7 +101,7 @@ export class Person {
   async toolbar() {
     const { width } = this.page.viewportSize();
     await this.page.mouse.move(width / 2, 2); // on its handle it stays
-    await this.page.locator('[data-testid="toolbar"][data-quiet="false"]').waitFor();
+    await this.view.locator('[data-testid="toolbar"][data-quiet="false"]').waitFor();
   }
 
   /** Presses a button of the toolbar; opens its panel, if it has one and that is closed. */
@@ -114,7 +119,7 @@ export class Person {
 
   /** Closes what is open in the toolbar and lets the desktop have the keyboard. */
   async leaveToolbar() {
-    for (let n = 0; n < 2; n += 1) if (await this.page.evaluate(() => document.activeElement?.closest('[data-testid="toolbar"]') !== null)) await this.page.keyboard.press('Escape');
+    for (let n = 0; n < 2; n += 1) if (await this.view.evaluate(() => document.activeElement?.closest('[data-testid="toolbar"]') !== null)) await this.page.keyboard.press('Escape');
   }
 
   /** The desktop keeps its size from now on and is scaled into the window. */
@@ -123,15 +128,30 @@ export class Person {
     await this.leaveToolbar();
   }
 
-  /** Opens a desktop and waits for its picture. */
+  /** Opens a desktop in this tab, without the portal's frame around it, and waits for its picture. */
   async open(name) {
-    await this.card(name).getByTestId('desktop-open').click();
+    await this.card(name).getByTestId('desktop-open').waitFor();
+    await this.visit(name);
     await this.connected();
+  }
+
+  /** Opens a desktop as people do: in the portal's frame. */
+  async openFramed(name) {
+    await this.card(name).getByTestId('desktop-open').click();
+    const element = await this.page.getByTestId('frame').elementHandle();
+    this.frame = await element.contentFrame();
+    await this.connected();
+  }
+
+  /** Goes to a desktop's own page, whatever that shows. */
+  async visit(name) {
+    await this.page.goto(`${this.url}/desktops/${name}#tab`, { waitUntil: 'commit' });
+    await this.page.waitForURL(/\.desk\./, { waitUntil: 'commit' });
   }
 
   /** Waits until the page of a desktop says that it is in this state. The toolbar, where it says so, may be out of sight. */
   async state(name) {
-    await this.page.locator(`[data-testid="connection-state"][data-state="${name}"]`).waitFor({ state: 'attached' });
+    await this.view.locator(`[data-testid="connection-state"][data-state="${name}"]`).waitFor({ state: 'attached' });
   }
 
   /** All states that the page of a desktop is in from now on, to be asked for later. */
@@ -150,7 +170,7 @@ export class Person {
   }
 
   get canvas() {
-    return this.page.locator('[data-testid="desktop-screen"] canvas');
+    return this.view.locator('[data-testid="desktop-screen"] canvas');
   }
 
   /** The picture's size in its own pixels. */

@@ -20,7 +20,7 @@ export class Lab {
 
   /** `prepare` is a command that runs before the service, `images` the folder of its images, `flags` are more of its flags: images are not warmed beside a test. */
   constructor(port, { prepare = 'true', images = IMAGES, flags = '--no-warm' }) {
-    Object.assign(this, { port, prepare, images, flags, url: `http://127.0.0.1:${port}`, waiting: new Map() });
+    Object.assign(this, { port, prepare, images, flags, url: `http://localhost:${port}`, waiting: new Map() });
   }
 
   async boot() {

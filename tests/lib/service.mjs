@@ -35,7 +35,7 @@ export class Service {
   }
 
   constructor(data, port, options) {
-    Object.assign(this, { data, port, options, url: `http://127.0.0.1:${port}` });
+    Object.assign(this, { data, port, options, url: `http://localhost:${port}` });
   }
 
   async serve() {

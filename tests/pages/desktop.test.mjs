@@ -57,8 +57,8 @@ test('the pages speak the language of the browser, and another one when asked, f
   const person = await arrive({ locale: 'zh-CN' });
   await until('the portal in Chinese', async () => (await person.part('desktop-create').innerText()) === '新建桌面');
   await person.keep('desktops-zh');
-  await person.open('card');
-  assert.equal(await person.page.evaluate(() => document.documentElement.lang), 'zh-CN');
+  await person.openFramed('card');
+  assert.equal(await person.view.evaluate(() => document.documentElement.lang), 'zh-CN');
   assert.equal(await person.part('connection-state').textContent(), '已连接');
   await person.tool('power');
   await until('the panel', () => person.part('power-suspend').isVisible());

@@ -84,7 +84,7 @@ test('how the portal looks can be chosen, and stays chosen', async (t) => {
   await person.accountMenu();
   await person.part('language-zh').click();
   await until('Chinese', async () => (await person.part('desktop-create').innerText()) === '新建桌面');
-  await person.page.goto(`${service.url}/desktops/idle`);
+  await person.visit('idle');
   await person.state('stopped');
   assert.notEqual(await ground(), light);
 });

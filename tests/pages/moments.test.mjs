@@ -23,7 +23,7 @@ const sees = (person, what, condition) =>
     return condition(card) && card;
   });
 
-const look = (person, name) => person.page.goto(`${person.url}/desktops/${name}`).then(() => person.connected());
+const look = (person, name) => person.visit(name).then(() => person.connected());
 
 test('a desktop that was suspended shows the same picture and takes the next key', async (t) => {
   const { service, person } = await desktop(t);

@@ -131,6 +131,6 @@ test('one person neither sees nor opens the desktop of another', async (t) => {
   await person.logInFirst('ann', oneTime, PASSWORD);
   await person.part('desktops-empty').waitFor();
   await person.page.goto(`${service.url}/desktops/bens`);
-  await person.state('missing');
+  await person.part('frame-title').getByText('No such desktop').waitFor();
   await person.keep('missing');
 });

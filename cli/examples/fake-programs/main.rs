@@ -89,18 +89,20 @@ async fn proxy(websocket: &str) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         tokio::spawn(async move {
-            let mut path = String::new();
+            let (mut path, mut said) = (String::new(), String::new());
             #[expect(clippy::result_large_err, reason = "the signature is the websocket library's")]
             let note = |request: &Request, response| {
                 request.uri().path().clone_into(&mut path);
+                let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");
+                said = format!("{path} {} {}", header("yunju-may"), header("yunju-name"));
                 Ok(response)
             };
             let Ok(mut socket) = tokio_tungstenite::accept_hdr_async(stream, note).await else { return };
             if path == "/" {
                 let _ = viewer(socket).await;
             } else {
-                // nothing but which stream this is
-                let _ = socket.send(Message::binary(path.into_bytes())).await;
+                // nothing but which stream this is, what its viewer may, and who that is
+                let _ = socket.send(Message::binary(said.into_bytes())).await;
                 while let Some(Ok(_)) = socket.next().await {}
             }
         });

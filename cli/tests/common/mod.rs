@@ -28,8 +28,29 @@ pub struct Said {
 pub struct Service {
     folder: TempDir,
     serve: Option<Child>,
-    /// `127.0.0.1:port` of the running `serve`.
+    /// `localhost:port` of the running `serve`.
     pub address: String,
+}
+
+/// A desktop that is open in a browser.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    /// Its own host name, with the port.
+    pub host: String,
+    pub id: String,
+    /// The cookie of that.
+    pub cookie: String,
+}
+
+impl Desk {
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.host)
+    }
+
+    /// A path of its API.
+    pub fn api(&self, rest: &str) -> String {
+        format!("/v1/desktops/{}{rest}", self.id)
+    }
 }
 
 /// A folder with the stand-ins and images, in which nothing runs yet.
@@ -202,7 +223,20 @@ impl Service {
 
     /// One request over TCP; status, head and body.
     pub fn http(&self, method: &str, path: &str, cookie: &str, origin: &str, body: &str) -> (u16, String, String) {
-        let mut stream = self.request(method, path, cookie, origin, "", body);
+        self.http_at(&self.address, method, path, cookie, origin, body)
+    }
+
+    /// The same at another host name.
+    pub fn http_at(
+        &self,
+        host: &str,
+        method: &str,
+        path: &str,
+        cookie: &str,
+        origin: &str,
+        body: &str,
+    ) -> (u16, String, String) {
+        let mut stream = self.request(host, method, path, cookie, origin, "", body);
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();
         let text = String::from_utf8_lossy(&bytes);
@@ -213,17 +247,35 @@ impl Service {
     /// [`Self::http`] with more lines in the head.
     pub fn stream_text(&self, method: &str, path: &str, cookie: &str, more: &str, body: &str) -> (u16, String, String) {
         let more = format!("connection: close\r\n{more}");
-        let mut stream = self.request(method, path, cookie, &self.own_origin(), &more, body);
+        let mut stream = self.request(&self.address, method, path, cookie, &self.own_origin(), &more, body);
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_owned(), body.to_owned())
     }
 
-    fn request(&self, method: &str, path: &str, cookie: &str, origin: &str, more: &str, body: &str) -> TcpStream {
+    /// The head of the answer to who goes to a page at a host name.
+    pub fn visit(&self, host: &str, path: &str) -> String {
+        let more = "sec-fetch-mode: navigate\r\nconnection: close\r\n";
+        let mut text = Vec::new();
+        self.request(host, "GET", path, "", "", more, "").read_to_end(&mut text).unwrap();
+        String::from_utf8_lossy(&text).split_once("\r\n\r\n").unwrap().0.to_owned()
+    }
+
+    #[allow(clippy::too_many_arguments)] // a request has these parts
+    fn request(
+        &self,
+        host: &str,
+        method: &str,
+        path: &str,
+        cookie: &str,
+        origin: &str,
+        more: &str,
+        body: &str,
+    ) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n{more}", self.address);
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{more}");
         if more.is_empty() {
             head += "connection: close\r\n";
         }
@@ -239,21 +291,59 @@ impl Service {
         stream
     }
 
-    /// Asks for a websocket to a desktop; the status, and the stream after the answer's head.
-    pub fn websocket(&self, desktop: &str, cookie: &str, origin: &str) -> (u16, String, TcpStream) {
-        self.stream(&format!("/desktops/{desktop}/ws"), cookie, origin)
+    /// Gets the way to a desktop: the page's host name with the port, its path, and the ticket.
+    pub fn door(&self, desktop: &str, cookie: &str) -> (u16, String, String, String) {
+        let open = format!("/v1/desktops/{desktop}/open");
+        let (status, _, body) = self.http("POST", &open, cookie, &self.own_origin(), "");
+        let (host, path, ticket) =
+            if status == 200 { way(&serde_json::from_str(&body).unwrap()) } else { Default::default() };
+        (status, host, path, ticket)
     }
 
-    /// The same with any path.
-    pub fn stream(&self, path: &str, cookie: &str, origin: &str) -> (u16, String, TcpStream) {
-        self.stream_with(path, cookie, origin, "")
+    /// Shows a ticket at a host name; the status, and the cookie.
+    pub fn enter(&self, host: &str, ticket: &str) -> (u16, String) {
+        let body = serde_json::json!({"ticket": ticket}).to_string();
+        let (status, head, _) = self.http_at(host, "POST", "/v1/opening", "", &format!("http://{host}"), &body);
+        let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap_or_default();
+        (status, cookie.split(';').next().unwrap().to_owned())
     }
 
-    /// The same with more lines in the head.
-    pub fn stream_with(&self, path: &str, cookie: &str, origin: &str, more: &str) -> (u16, String, TcpStream) {
+    /// Opens a desktop as the portal's page does.
+    pub fn open(&self, desktop: &str, cookie: &str) -> Desk {
+        let (status, host, path, ticket) = self.door(desktop, cookie);
+        assert_eq!(status, 200, "{desktop}");
+        self.go_in(host, &path, &ticket)
+    }
+
+    /// Goes in by a way that was given.
+    pub fn go_in(&self, host: String, path: &str, ticket: &str) -> Desk {
+        let (status, cookie) = self.enter(&host, ticket);
+        assert_eq!(status, 204);
+        Desk { host, id: path.rsplit('/').next().unwrap().to_owned(), cookie }
+    }
+
+    /// Asks for a websocket to a desktop that is open; the status, and the stream after the answer's head.
+    pub fn websocket(&self, desk: &Desk) -> (u16, String, TcpStream) {
+        self.stream(desk, "", &desk.cookie, &desk.origin())
+    }
+
+    /// The same with anything else: `rest` stands behind the path.
+    pub fn stream(&self, desk: &Desk, rest: &str, cookie: &str, origin: &str) -> (u16, String, TcpStream) {
+        self.stream_with(&desk.host, &format!("/desktops/{}/ws{rest}", desk.id), cookie, origin, "")
+    }
+
+    /// The same anywhere, with more lines in the head.
+    pub fn stream_with(
+        &self,
+        host: &str,
+        path: &str,
+        cookie: &str,
+        origin: &str,
+        more: &str,
+    ) -> (u16, String, TcpStream) {
         let upgrade = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
                        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-        let mut stream = self.request("GET", path, cookie, origin, &format!("{upgrade}{more}"), "");
+        let mut stream = self.request(host, "GET", path, cookie, origin, &format!("{upgrade}{more}"), "");
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -315,6 +405,30 @@ impl Drop for Service {
             kill(pid);
         }
     }
+}
+
+/// A short message of the other side of a websocket.
+pub fn message(stream: &mut TcpStream) -> String {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).unwrap();
+    let mut text = vec![0; usize::from(head[1])];
+    stream.read_exact(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+/// Whether a stream ends within two seconds.
+pub fn ends(stream: &mut TcpStream) -> bool {
+    let begun = Instant::now();
+    let mut rest = Vec::new();
+    let ended = stream.read_to_end(&mut rest).is_ok();
+    ended && begun.elapsed().as_secs() < 2
+}
+
+/// The host name, path and ticket of a way to a desktop.
+pub fn way(door: &Value) -> (String, String, String) {
+    let url = door["url"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let (host, path) = url.split_once('/').unwrap();
+    (host.to_owned(), format!("/{path}"), door["ticket"].as_str().unwrap().to_owned())
 }
 
 pub fn kill(pid: i32) {

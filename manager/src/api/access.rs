@@ -28,12 +28,10 @@ use crate::auth;
 use crate::auth::authorize::{Action, Actor, Denial, Resource, authorize};
 use crate::auth::rate::Who;
 use crate::model::Scope;
+use crate::origins::{self, Place};
 use crate::service::Service;
-use crate::store::{Session, Token, User};
+use crate::store::{Desktop, Opening, Session, Share, Token, User};
 use crate::tls;
-
-/// The session cookie's name.
-pub const COOKIE: &str = "yunju_session";
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +78,8 @@ pub enum Via {
     Session(Session),
     /// By an API token.
     Token(Token),
+    /// By the cookie of a desktop's own host name.
+    Desk(Box<Opening>),
 }
 
 impl Caller {
@@ -97,6 +97,7 @@ impl Caller {
         match peer(parts)? {
             Peer::Local(Some(uid)) if uid == 0 || uid == rustix::process::geteuid().as_raw() => Ok(Some(Self::LOCAL)),
             Peer::Local(_) => Err(Refusal::forbidden("this socket is for the service's own user and root")),
+            Peer::Remote(_) if matches!(place(parts)?, Place::Desk { .. }) => Self::of_desk(parts, service),
             Peer::Remote(_) if parts.headers.contains_key(header::AUTHORIZATION) => {
                 let Some(token) = bearer(&parts.headers) else { return Ok(None) };
                 let Some(token) = service.store.token(&auth::token_hash(token))? else { return Ok(None) };
@@ -104,11 +105,24 @@ impl Caller {
                 Self::user_by(Via::Token(token), &user, Some(scopes), service).map(Some)
             }
             Peer::Remote(_) => {
-                let Some(token) = cookie(&parts.headers) else { return Ok(None) };
+                let Some(token) = origins::session_token(&parts.headers) else { return Ok(None) };
                 let Some(session) = service.store.session(&auth::token_hash(token))? else { return Ok(None) };
                 let user = session.user.clone();
                 Self::user_by(Via::Session(session), &user, None, service).map(Some)
             }
+        }
+    }
+
+    /// On the host name of a desktop only the cookie of that counts.
+    fn of_desk(parts: &Parts, service: &Service) -> Result<Option<Self>, Refusal> {
+        let Place::Desk { label, .. } = place(parts)? else { return Ok(None) };
+        let Some(token) = origins::desk_token(&parts.headers) else { return Ok(None) };
+        let opening = service.store.opening(&auth::token_hash(token))?.filter(|opening| opening.label == *label);
+        let Some(opening) = opening else { return Ok(None) };
+        let user = opening.session.as_ref().map(|session| session.user.clone());
+        match user.filter(|_| opening.share.is_none()) {
+            Some(user) => Self::user_by(Via::Desk(Box::new(opening)), &user, None, service).map(Some),
+            None => Ok(Some(Self { via: Via::Desk(Box::new(opening)), actor: Actor::Guest })),
         }
     }
 
@@ -128,6 +142,16 @@ impl Caller {
             Via::Local => None,
             Via::Session(session) => Some(&session.user),
             Via::Token(token) => Some(&token.user),
+            Via::Desk(opening) => opening.session.as_ref().map(|session| &session.user),
+        }
+    }
+
+    /// What they are called where people read it.
+    pub fn name(&self) -> &str {
+        match (&self.via, self.user()) {
+            (Via::Desk(opening), _) => &opening.name,
+            (_, Some(user)) => &user.name,
+            (_, None) => "local",
         }
     }
 
@@ -170,7 +194,11 @@ pub async fn permit(State(gate): State<Gate>, request: Request, next: Next) -> R
             let request = Request::from_parts(parts, body);
             match caller.as_ref().filter(|_| once) {
                 Some(caller) => {
-                    let actor = caller.user().map_or_else(|| "local".to_owned(), |user| user.id.to_string());
+                    let actor = match (caller.user(), caller.via()) {
+                        (Some(user), _) => user.id.to_string(),
+                        (None, Via::Desk(opening)) => format!("guest {}", opening.name),
+                        (None, _) => "local".to_owned(),
+                    };
                     idempotency::once(gate.service.clone(), actor, gate.operation, request, next).await
                 }
                 None => next.run(request).await,
@@ -189,7 +217,12 @@ pub async fn permit(State(gate): State<Gate>, request: Request, next: Next) -> R
 
 /// Finds out who asks and what they ask about, and decides.
 async fn admit(gate: &Gate, parts: &mut Parts, caller: &mut Option<Caller>, about: &mut String) -> Result<(), Refusal> {
-    let Gate { service, action, .. } = gate;
+    let Gate { service, action, operation } = gate;
+    let place = place(parts)?.clone();
+    let elsewhere = || Refusal::not_found("page", parts.uri.path());
+    if matches!(place, Place::Desk { .. }) && !origins::is_there(&place, operation) {
+        return Err(elsewhere());
+    }
     *caller = Caller::identify(parts, service)?;
     let nobody = Actor::Nobody;
     let actor = caller.as_ref().map_or(&nobody, Caller::actor);
@@ -198,14 +231,57 @@ async fn admit(gate: &Gate, parts: &mut Parts, caller: &mut Option<Caller>, abou
     }
     // who is not known learns nothing by how long it takes to find something
     authorize(actor, *action, Resource::Service).map_err(|denial| Refusal::denied(denial, "page", ""))?;
-    if let Some((kind, name, resource)) = find(service, parts, *action, caller.as_ref()).await? {
+    if !origins::is_there(&place, operation) {
+        return Err(elsewhere());
+    }
+    if let Some((kind, name, mut resource)) = find(service, parts, *action, caller.as_ref()).await? {
         *about = format!("{kind} {}", name.chars().take(64).collect::<String>());
+        if let Some(caller) = caller.as_ref() {
+            resource = seen_by(service, caller, parts, *action, resource)?;
+        }
         authorize(actor, *action, resource).map_err(|denial| Refusal::denied(denial, kind, &name))?;
     }
     if let Some(caller) = caller {
         parts.extensions.insert(caller.clone());
     }
     Ok(())
+}
+
+/// What the thing that a path names is for this caller: on a desktop's host name there is no other desktop, and what is shared with
+/// somebody is not merely somebody else's. The share is kept beside the thing.
+fn seen_by(
+    service: &Service,
+    caller: &Caller,
+    parts: &mut Parts,
+    action: Action,
+    resource: Resource,
+) -> Result<Resource, Refusal> {
+    let about = parts.extensions.get::<Desktop>().map(|desktop| desktop.id);
+    let about = about.or_else(|| parts.extensions.get::<Share>().map(|share| share.desktop));
+    let Some(desktop) = about else { return Ok(resource) };
+    match (caller.via(), caller.actor()) {
+        (Via::Desk(opening), _) if opening.desktop != desktop => Ok(Resource::Missing),
+        (Via::Desk(_), Actor::Guest) => Ok(Resource::Shared),
+        (Via::Session(_), Actor::User { id, .. }) if caller.may(action, resource).is_err() => {
+            let Some(share) = service.store.share_with(desktop, *id)? else { return Ok(resource) };
+            parts.extensions.insert(share);
+            Ok(Resource::Shared)
+        }
+        _ => Ok(resource),
+    }
+}
+
+/// Where a request came in.
+fn place(parts: &Parts) -> Result<&Place, Refusal> {
+    parts.extensions.get::<Place>().ok_or_else(|| Refusal::internal("a request that came in nowhere"))
+}
+
+impl<S: Sync> FromRequestParts<S> for Place {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        place(parts).cloned()
+    }
 }
 
 /// Refuses who asks too often. Local processes may.
@@ -266,6 +342,10 @@ async fn find(
             let found = service.store.operation(&name)?;
             Some(("operation", name, of(keep(parts, found, |operation| operation.owner_id))))
         }
+        "share" => {
+            let found = service.store.share(&name)?;
+            Some(("share", name, of(keep(parts, found, |share| share.owner_id))))
+        }
         "group" => {
             let found = service.store.group_named(&name)?;
             let there = keep(parts, found, |_| ()).map_or(Resource::Missing, |()| Resource::Service);
@@ -317,7 +397,9 @@ impl<S: Sync> FromRequestParts<S> for LoggedIn {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         match Caller::from_request_parts(parts, state).await?.via {
             Via::Session(session) => Ok(Self(session)),
-            Via::Local | Via::Token(_) => Err(Refusal::invalid("this is for who is logged in with a session")),
+            Via::Local | Via::Token(_) | Via::Desk(_) => {
+                Err(Refusal::invalid("this is for who is logged in with a session"))
+            }
         }
     }
 }
@@ -334,77 +416,30 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
-}
-
 /// Refuses what a page of somebody else's made a browser send: everything that changes something, and
 /// every upgrade, must come from our own origin. A token is not sent by a browser by itself: who shows one may come from anywhere.
-pub async fn own_pages_only(State(_): State<Arc<Service>>, request: Request, next: Next) -> Result<Response, Refusal> {
+pub async fn own_pages_only(
+    State(service): State<Arc<Service>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     let harmless = matches!(parts.method, Method::GET | Method::HEAD) && !parts.headers.contains_key(header::UPGRADE);
-    let shows_token = parts.headers.contains_key(header::AUTHORIZATION);
-    if !harmless && !shows_token && matches!(peer(&parts)?, Peer::Remote(_)) && !from_own_origin(&parts.headers) {
+    // on a desktop's host name no token counts, so none makes a difference
+    let shows_token =
+        parts.headers.contains_key(header::AUTHORIZATION) && !matches!(place(&parts)?, Place::Desk { .. });
+    if !harmless && !shows_token && matches!(peer(&parts)?, Peer::Remote(_)) && !from_own_origin(&service, &parts)? {
         return Err(Refusal::forbidden("this request did not come from a page of this service"));
     }
     Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
-fn from_own_origin(headers: &HeaderMap) -> bool {
-    let only = |name| {
-        let mut values = headers.get_all(name).iter();
-        values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok())
-    };
-    let (Some(origin), Some(host)) = (only(header::ORIGIN), only(header::HOST)) else { return false };
-    // behind a proxy that speaks TLS the page's scheme is https
-    ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(host)) && !host.is_empty()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in pairs {
-            map.append(*name, value.parse().unwrap());
-        }
-        map
-    }
-
-    #[test]
-    fn only_the_exact_own_origin_counts() {
-        let host = ("host", "desk.example:8080");
-        for origin in ["http://desk.example:8080", "https://desk.example:8080"] {
-            assert!(from_own_origin(&headers(&[host, ("origin", origin)])), "{origin}");
-        }
-        for origin in [
-            "null",
-            "",
-            "http://desk.example",
-            "http://desk.example:80801",
-            "http://evil.example",
-            "http://desk.example:8080.evil.example",
-            "http://desk.example:8080@evil.example",
-            "http://x.desk.example:8080",
-            "ftp://desk.example:8080",
-            "http://DESK.example:8080",
-            "http://desk.example:8080/",
-        ] {
-            assert!(!from_own_origin(&headers(&[host, ("origin", origin)])), "{origin}");
-        }
-        assert!(!from_own_origin(&headers(&[host])));
-        let own = ("origin", "http://desk.example:8080");
-        assert!(!from_own_origin(&headers(&[host, own, ("origin", "http://evil.example")])));
-        assert!(!from_own_origin(&headers(&[("host", ""), ("origin", "http://")])));
-    }
-
-    #[test]
-    fn the_session_cookie_is_found_among_others_by_its_whole_name() {
-        assert_eq!(cookie(&headers(&[("cookie", "a=b; yunju_session=t; c=d")])), Some("t"));
-        assert_eq!(cookie(&headers(&[("cookie", "xyunju_session=t; yunju_sessionx=u")])), None);
-        assert_eq!(cookie(&headers(&[("cookie", "yunju_session")])), None);
-    }
+/// The page that sent it has the scheme, host and port that the request went to: a desktop's page is not the portal's, nor another's.
+fn from_own_origin(service: &Service, parts: &Parts) -> Result<bool, Refusal> {
+    let mut origins = parts.headers.get_all(header::ORIGIN).iter();
+    let origin = origins.next().filter(|_| origins.next().is_none()).and_then(|value| value.to_str().ok());
+    let (Some(origin), Some(host)) = (origin, origins::authority(&parts.headers, &parts.uri)) else { return Ok(false) };
+    // browsers say this too, and cannot be made not to
+    let site = parts.headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin");
+    Ok(site && service.origins.may_be(place(parts)?, origin, host))
 }

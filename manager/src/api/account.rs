@@ -62,7 +62,7 @@ pub async fn sessions(
     let user = whose(&service, &caller, &query)?;
     let own = match caller.via() {
         Via::Session(session) => Some(session.id.clone()),
-        Via::Local | Via::Token(_) => None,
+        Via::Local | Via::Token(_) | Via::Desk(_) => None,
     };
     let sessions = service.store.sessions(user.map(|user| user.id))?;
     let shown = sessions.into_iter().map(|session| Session {
@@ -151,7 +151,7 @@ pub async fn end_token(State(service): Shared, Found(token): Found<store::Token>
 fn that_asks(caller: Caller) -> Result<store::Token, Refusal> {
     match caller.via() {
         Via::Token(token) => Ok(token.clone()),
-        Via::Local | Via::Session(_) => Err(Refusal::invalid("this is for who shows an API token")),
+        Via::Local | Via::Session(_) | Via::Desk(_) => Err(Refusal::invalid("this is for who shows an API token")),
     }
 }
 

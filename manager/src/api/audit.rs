@@ -86,6 +86,8 @@ impl Done<'_> {
             Some(Via::Local) => ("local", "local"),
             Some(Via::Session(session)) => ("session", session.user.name.as_str()),
             Some(Via::Token(token)) => ("token", token.user.name.as_str()),
+            Some(Via::Desk(opening)) if opening.session.is_some() => ("session", opening.name.as_str()),
+            Some(Via::Desk(opening)) => ("nobody", opening.name.as_str()),
         };
         let address = match self.peer {
             Peer::Remote(address) => address.to_string(),

@@ -15,7 +15,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::Query;
 use super::access::{Caller, Found};
 use super::problem::Refusal;
-use crate::edge::Grant;
+use crate::edge::{self, Grant};
 use crate::machines::Console;
 use crate::model::State;
 use crate::service::Service;
@@ -44,7 +44,7 @@ pub async fn attach(
     if !asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case(PROTOCOL)) {
         return Err(Refusal::invalid(format!("ask for an upgrade to {PROTOCOL}")));
     }
-    let viewer = service.viewers.enter(desktop.id);
+    let viewer = service.viewers.enter(desktop.id, edge::watcher(&caller, &desktop));
     if matches!(service.machines.state(desktop.id), State::Suspended | State::Suspending) {
         service.machines.wake(desktop.id).await?;
     }

@@ -21,8 +21,20 @@ pub const KEY: &str = "idempotency-key";
 const MOST: usize = 256 << 10;
 
 /// Operations whose answers hold secrets, which are stored nowhere.
-const SECRETS: [&str; 8] =
-    ["login", "token.add", "user.add", "user.password", "user.invite", "user.link", "factor.begin", "factor.confirm"];
+const SECRETS: [&str; 12] = [
+    "login",
+    "token.add",
+    "user.add",
+    "user.password",
+    "user.invite",
+    "user.link",
+    "factor.begin",
+    "factor.confirm",
+    "desktop.open",
+    "desktop.share.add",
+    "share.open",
+    "opening.enter",
+];
 
 /// Carries a request out, or repeats the answer that it had before.
 pub async fn once(

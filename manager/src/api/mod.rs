@@ -13,12 +13,14 @@ mod desktops;
 pub mod health;
 mod idempotency;
 pub mod openapi;
+mod openings;
 mod operations;
 pub mod paging;
 pub mod problem;
 pub mod request;
 pub mod routes;
 mod session;
+mod shares;
 mod snapshots;
 mod trash;
 mod usage;
@@ -31,7 +33,7 @@ use axum::http::{StatusCode, Uri};
 use axum::{Json, Router, middleware};
 
 use crate::service::Service;
-use crate::{model, web};
+use crate::{model, origins, web};
 use problem::Refusal;
 
 /// A body in JSON.
@@ -51,8 +53,9 @@ pub fn router(service: Arc<Service>) -> Router {
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(service.clone(), access::own_pages_only))
-        .layer(middleware::from_fn(web::security_headers))
+        .layer(middleware::from_fn_with_state(service.clone(), web::security_headers))
         .layer(DefaultBodyLimit::max(64 << 10))
+        .layer(middleware::from_fn_with_state(service.clone(), origins::locate))
         .layer(middleware::from_fn(request::identify))
         .with_state(service)
 }

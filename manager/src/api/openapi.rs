@@ -95,6 +95,7 @@ fn shape(operation: &str, s: &mut Schemas) -> Option<Shape> {
         | "user.factor.remove"
         | "group.remove"
         | "desktop.snapshot.remove"
+        | "share.remove"
         | "trash.remove" => of(None, 204, Answer::Nothing),
         "desktop.remove" => asked(&[("purge", "boolean", "It cannot be recovered")], of(None, 204, Answer::Nothing)),
         "trash.list" => of(None, 200, many!(m::Deleted)),
@@ -168,6 +169,14 @@ fn shape(operation: &str, s: &mut Schemas) -> Option<Shape> {
         "desktop.console" => {
             asked(&[("history", "boolean", "Begin with the latest output")], of(None, 101, Answer::Upgrade))
         }
+        "desktop.open" => of(None, 200, one!(m::Door)),
+        "desktop.viewer.list" => of(None, 200, many!(m::Watcher)),
+        "desktop.share.list" | "share.list" => of(None, 200, many!(m::Share)),
+        "desktop.share.add" => of(takes!(m::NewShare), 201, one!(m::NewShareAnswer)),
+        "share.open" => of(takes!(m::LinkSecret), 200, one!(m::Shared)),
+        "share.copy" => of(takes!(m::ShareCopy), 201, many!(m::Desktop)),
+        "opening.enter" => of(takes!(m::Ticket), 204, Answer::Nothing),
+        "opening.show" => of(None, 200, one!(m::Opening)),
         "desktop.watch" | "desktop.listen" | "desktop.io" => of(None, 101, Answer::Upgrade),
         _ => None,
     }
@@ -217,7 +226,7 @@ pub fn document() -> Value {
             }},
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "An API token: `yj_…`"},
-                "session": {"type": "apiKey", "in": "cookie", "name": super::access::COOKIE},
+                "session": {"type": "apiKey", "in": "cookie", "name": crate::origins::COOKIE},
             },
         },
     })

@@ -31,7 +31,7 @@ pub const HEADER: &str = "yunju-operation";
 
 /// Who is recorded as having asked.
 pub fn actor(caller: &Caller) -> String {
-    caller.user().map_or_else(|| "local".to_owned(), |user| user.name.clone())
+    caller.name().to_owned()
 }
 
 /// RFC 7240: `Prefer: respond-async`

@@ -10,7 +10,7 @@ use crate::model::Problem;
 use crate::{folder, http, images, machines, names, store};
 
 /// Every code that there is. They stay what they are.
-pub const CODES: [&str; 21] = [
+pub const CODES: [&str; 22] = [
     "invalid",
     "login_needed",
     "forbidden",
@@ -32,6 +32,7 @@ pub const CODES: [&str; 21] = [
     "disk_full",
     "machine",
     "internal",
+    "wrong_host",
 ];
 
 /// A request that is not carried out.
@@ -126,6 +127,11 @@ impl Refusal {
     /// 409: there are enough of them.
     pub fn limit(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "limit", detail)
+    }
+
+    /// 421: desktops open from another host name.
+    pub fn wrong_host(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", detail)
     }
 
     /// 429

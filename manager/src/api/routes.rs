@@ -9,7 +9,8 @@ use axum::middleware;
 use axum::routing::{self, MethodRouter};
 
 use super::{
-    access, account, audit, console, desktops, health, openapi, operations, session, snapshots, trash, usage, users,
+    access, account, audit, console, desktops, health, openapi, openings, operations, session, shares, snapshots,
+    trash, usage, users,
 };
 use crate::auth::authorize::Action;
 use crate::service::Service;
@@ -21,7 +22,7 @@ pub struct Route {
     pub operation: &'static str,
     /// `GET` …
     pub method: Method,
-    /// With the names of its variable parts in braces: `{desktop}`, `{user}`, `{group}`, `{session}` and `{token}` are looked up before the handler runs.
+    /// With the names of its variable parts in braces: `{desktop}`, `{user}`, `{group}`, `{session}`, `{token}` and `{share}` are looked up before the handler runs.
     pub path: &'static str,
     /// What a caller must be allowed to do with that.
     pub action: Action,
@@ -198,6 +199,16 @@ pub fn api() -> Vec<Route> {
         Route::get("desktop.console", "/v1/desktops/{desktop}/console", A::Watch, "Upgrade to `yunju-console`: the serial port's bytes, both ways", console::attach),
         Route::get("desktop.watch", "/desktops/{desktop}/ws", A::Watch, "Websocket: RFB", edge::websocket),
         Route::get("desktop.listen", "/desktops/{desktop}/ws/audio", A::Watch, "Websocket: sound", edge::audio),
+        Route::post("desktop.open", "/v1/desktops/{desktop}/open", A::Open, "Get the way to its own host name", openings::open),
+        Route::get("desktop.viewer.list", "/v1/desktops/{desktop}/viewers", A::Share, "Who looks at it now", shares::viewers),
+        Route::get("desktop.share.list", "/v1/desktops/{desktop}/shares", A::Share, "With whom it is shared", shares::list),
+        Route::post("desktop.share.add", "/v1/desktops/{desktop}/shares", A::Share, "Share it by a link, or with a user", shares::add),
+        Route::get("share.list", "/v1/shares", A::List, "What others share with the caller", shares::list_own),
+        Route::delete("share.remove", "/v1/shares/{share}", A::Share, "End a share and what is open by it", shares::remove),
+        Route::post("share.open", "/v1/shares/open", A::Enter, "What a link leads to, and the way in", shares::open),
+        Route::post("share.copy", "/v1/shares/copy", A::Make, "Make a desktop that goes on from one that is shared as a copy", shares::copy),
+        Route::post("opening.enter", "/v1/opening", A::Enter, "On a desktop's own host name: exchange a ticket for a cookie", openings::enter),
+        Route::get("opening.show", "/v1/opening", A::SeeDesktop, "On a desktop's own host name: what its page may", openings::show),
         Route::get("desktop.io", "/desktops/{desktop}/ws/io", A::Watch, "Websocket: what a browser and the guest tell each other beside RFB", edge::io),
     ]
 }

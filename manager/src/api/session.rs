@@ -10,12 +10,13 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
 use super::Body;
-use super::access::{COOKIE, LoggedIn, Peer};
+use super::access::{LoggedIn, Peer};
 use super::audit::Note;
 use super::problem::Refusal;
 use super::users::shown;
 use crate::auth::{self, PASSWORD_LENGTH, totp};
 use crate::model::{Login, PasswordChange, User};
+use crate::origins::Origins;
 use crate::service::{Revoked, Service};
 use crate::store::{self, NewSession};
 
@@ -75,14 +76,8 @@ async fn try_login(service: &Service, peer: &Peer, headers: &HeaderMap, login: L
         agent: &agent,
     })?;
     tracing::info!(user = %user.name, %address, "logged in");
-    let (secure, seconds) = (secure(service), auth::SESSION_SECONDS);
-    let cookie = format!("{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age={seconds}{secure}");
+    let cookie = Origins::session_cookie(&token, origin(headers), auth::SESSION_SECONDS);
     Ok(([(header::SET_COOKIE, cookie)], Json(shown(service, user)?)).into_response())
-}
-
-/// The rest of a cookie that browsers send by HTTPS only, where the service speaks that.
-fn secure(service: &Service) -> &'static str {
-    if service.url.starts_with("https://") { "; Secure" } else { "" }
 }
 
 fn address(peer: &Peer) -> IpAddr {
@@ -125,10 +120,19 @@ pub fn check_new_password(password: &str) -> Result<(), Refusal> {
     Err(Refusal::invalid(format!("a password has {least} to {most} bytes")))
 }
 
-pub async fn logout(State(service): State<Arc<Service>>, LoggedIn(session): LoggedIn) -> Result<Response, Refusal> {
+/// From where the page came that sent this; it was checked to be ours.
+pub fn origin(headers: &HeaderMap) -> &str {
+    headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()).unwrap_or_default()
+}
+
+pub async fn logout(
+    State(service): State<Arc<Service>>,
+    LoggedIn(session): LoggedIn,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     service.store.delete_session(&session.token_hash)?;
     service.revoke(Revoked::Credential(session.token_hash));
-    let cookie = format!("{COOKIE}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0");
+    let cookie = Origins::session_cookie("", origin(&headers), 0);
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
 

@@ -110,7 +110,8 @@ pub async fn fork(
 ) -> Result<Response, Refusal> {
     let snapshot = snapshot.map(|name| service.snapshot_of(&desktop, &name)).transpose()?.map(|snapshot| snapshot.id);
     let note = Note { detail: names.iter().take(100).cloned().collect::<Vec<_>>().join(", "), ..Note::default() };
-    let begun = service.operate(&desktop, Work::Fork { names, snapshot, start }, &operations::actor(&caller))?;
+    let work = Work::Fork { names, snapshot, start, owner: None };
+    let begun = service.operate(&desktop, work, &operations::actor(&caller))?;
     Ok(note.on(operations::answer(begun, &headers, StatusCode::CREATED).await))
 }
 

@@ -37,6 +37,10 @@ pub enum Action {
     SeeDesktop,
     /// Look at a desktop's screen, pictures and logs, use its console.
     Watch,
+    /// Get a way to a desktop's own host name.
+    Open,
+    /// Let others look at a desktop, and see who does.
+    Share,
     /// Make a desktop.
     Make,
     /// Choose other sizes than the image's without a quota that bounds them.
@@ -62,6 +66,8 @@ pub enum Resource {
     Service,
     /// Something that belongs to this user: a desktop, a session, a token, an operation.
     Of(Uuid),
+    /// A desktop that somebody shares with the actor.
+    Shared,
     /// There is no such thing.
     Missing,
 }
@@ -73,6 +79,8 @@ pub enum Actor {
     Nobody,
     /// A process on this host that runs as the service's user or as root.
     Local,
+    /// Who came in by a share, on that desktop's own host name.
+    Guest,
     /// A user.
     User {
         /// Who.
@@ -102,6 +110,7 @@ pub enum Denial {
 const ADMIN_ONLY: Denial = Denial::Forbidden("only an admin may do this");
 const NOT_YOURS: Denial = Denial::Forbidden("you may see this, but not use or change it");
 const NO_SCOPE: Denial = Denial::Forbidden("this token is not for that: make one with another scope");
+const NOT_SHARED: Denial = Denial::Forbidden("this is not shared with you");
 const LOGIN_ONLY: Denial = Denial::Forbidden("a token may not do this: log in");
 
 /// Decides.
@@ -113,6 +122,7 @@ pub fn authorize(actor: &Actor, action: Action, resource: Resource) -> Result<()
         Actor::Nobody => return Err(Denial::Unknown),
         Actor::Local if resource == Resource::Missing => return Err(Denial::Hidden),
         Actor::Local => return Ok(()),
+        Actor::Guest => return as_guest(action, resource),
         Actor::User { id, roles, must_change, scopes } => (*id, roles.as_slice(), *must_change, scopes.as_deref()),
     };
     if must_change && action != Action::Own {
@@ -122,6 +132,15 @@ pub fn authorize(actor: &Actor, action: Action, resource: Resource) -> Result<()
     match scopes {
         Some(scopes) => in_scope(scopes, action),
         None => Ok(()),
+    }
+}
+
+/// What of a share's rights reaches the desktop, the edge decides.
+fn as_guest(action: Action, resource: Resource) -> Result<(), Denial> {
+    match (action, resource) {
+        (Action::SeeDesktop | Action::Watch, Resource::Service | Resource::Shared) => Ok(()),
+        (_, Resource::Missing | Resource::Of(_)) => Err(Denial::Hidden),
+        _ => Err(NOT_SHARED),
     }
 }
 
@@ -142,6 +161,7 @@ fn by_role(id: Uuid, roles: &[Role], action: Action, resource: Resource) -> Resu
     let own = resource == Resource::Of(id);
     match resource {
         Resource::Missing => Err(Denial::Hidden),
+        Resource::Shared => allowed(action == Action::Open, NOT_SHARED),
         // only what is one's own: not even an admin acts for somebody else here
         Resource::Of(_) if matches!(action, Action::Own) => allowed(own, Denial::Hidden),
         Resource::Of(_) if matches!(action, Action::Make) => {
@@ -158,17 +178,19 @@ fn by_role(id: Uuid, roles: &[Role], action: Action, resource: Resource) -> Resu
 }
 
 fn in_scope(scopes: &[Scope], action: Action) -> Result<(), Denial> {
-    let needed = match action {
+    let needed: &[Scope] = match action {
         Action::Look | Action::Enter | Action::OwnToken => return Ok(()),
         // a stolen token must not make itself last
         Action::Own | Action::ChangeOwn => return Err(LOGIN_ONLY),
-        Action::SeeOwn | Action::See | Action::List | Action::SeeDesktop => Scope::Read,
-        Action::Watch => Scope::Screen,
-        Action::Make | Action::Change | Action::ChooseSize => Scope::Desktops,
-        Action::SeeUsers | Action::ChangeUsers | Action::Audit | Action::Rule => Scope::Admin,
-        Action::Count => Scope::Metrics,
+        Action::SeeOwn | Action::See | Action::List | Action::SeeDesktop => &[Scope::Read],
+        Action::Watch | Action::Open => &[Scope::Screen],
+        Action::Make | Action::Change | Action::ChooseSize => &[Scope::Desktops],
+        // whoever lets others look at a screen, or change what is in it, could do both
+        Action::Share => &[Scope::Screen, Scope::Desktops],
+        Action::SeeUsers | Action::ChangeUsers | Action::Audit | Action::Rule => &[Scope::Admin],
+        Action::Count => &[Scope::Metrics],
     };
-    if scopes.contains(&needed) { Ok(()) } else { Err(NO_SCOPE) }
+    if needed.iter().all(|scope| scopes.contains(scope)) { Ok(()) } else { Err(NO_SCOPE) }
 }
 
 #[cfg(test)]
@@ -237,6 +259,30 @@ mod tests {
         assert_eq!(authorize(&token(Role::User, &all), Action::Change, Resource::Of(OTHER)), Err(Denial::Hidden));
         assert_eq!(authorize(&token(Role::Admin, &all), Action::ChangeOwn, Resource::Of(ME)), Err(LOGIN_ONLY));
         assert_eq!(authorize(&token(Role::Admin, &all), Action::Rule, Resource::Service), Ok(()));
+    }
+
+    #[test]
+    fn a_guest_looks_at_what_is_shared_and_does_nothing_else() {
+        for action in [Action::SeeDesktop, Action::Watch] {
+            assert_eq!(authorize(&Actor::Guest, action, Resource::Shared), Ok(()));
+            assert_eq!(authorize(&Actor::Guest, action, Resource::Of(OTHER)), Err(Denial::Hidden));
+            assert_eq!(authorize(&Actor::Guest, action, Resource::Missing), Err(Denial::Hidden));
+        }
+        for action in
+            [Action::Open, Action::Share, Action::Change, Action::List, Action::Own, Action::See, Action::Make]
+        {
+            assert_eq!(authorize(&Actor::Guest, action, Resource::Shared), Err(NOT_SHARED), "{action:?}");
+            assert_eq!(authorize(&Actor::Guest, action, Resource::Service), Err(NOT_SHARED), "{action:?}");
+        }
+    }
+
+    #[test]
+    fn who_something_is_shared_with_opens_it_and_an_auditor_does_not() {
+        assert_eq!(authorize(&user(&[Role::User]), Action::Open, Resource::Shared), Ok(()));
+        assert_eq!(authorize(&user(&[Role::User]), Action::Change, Resource::Shared), Err(NOT_SHARED));
+        assert_eq!(authorize(&user(&[Role::Auditor]), Action::Open, Resource::Of(OTHER)), Err(NOT_YOURS));
+        let all = token(Role::User, &[Scope::Read, Scope::Screen]);
+        assert_eq!(authorize(&all, Action::Share, Resource::Of(ME)), Err(NO_SCOPE));
     }
 
     #[test]

@@ -4,9 +4,11 @@ mod audit;
 mod desktops;
 mod groups;
 mod layers;
+mod openings;
 mod operations;
 mod quotas;
 mod sessions;
+mod shares;
 mod snapshots;
 mod tokens;
 mod trash;
@@ -23,8 +25,10 @@ pub use audit::{AuditFilter, NewAudit};
 pub use desktops::{Desired, Desktop, Ended, NewDesktop, Wanted};
 pub use groups::Group;
 pub use layers::{Below, DisksOf, Layer, Tops};
+pub use openings::{NewOpening, Opening};
 pub use operations::{Answered, CURRENT, NewOperation, Operation, Subject};
 pub use sessions::{NewSession, Session};
+pub use shares::{NewShare, Share, With};
 pub use snapshots::{NewSnapshot, Snapshot};
 pub use tokens::Token;
 pub use usage::UsageFilter;
@@ -39,6 +43,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema-5.sql"),
     include_str!("schema-6.sql"),
     include_str!("schema-7.sql"),
+    include_str!("schema-8.sql"),
 ];
 
 /// Why the store did not do what was asked.

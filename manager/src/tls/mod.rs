@@ -162,12 +162,15 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
-/// The names that a certificate of the service's own is for: this host's, and those of desktops below `localhost`.
-pub fn own_names(listen: std::net::IpAddr) -> Vec<String> {
+/// The names that a certificate of the service's own is for: this host's, and those of the portal and of desktops.
+pub fn own_names(listen: std::net::IpAddr, domain: &str) -> Vec<String> {
     let mut names: Vec<_> =
         ["localhost", "*.localhost", "*.desk.localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
     names.extend(Some(host).filter(|host| !host.is_empty() && host != "localhost"));
+    if domain != "localhost" {
+        names.extend([domain.to_owned(), format!("*.desk.{domain}")]);
+    }
     if !listen.is_unspecified() && !listen.is_loopback() {
         names.push(listen.to_string());
     }
@@ -180,7 +183,7 @@ mod tests {
 
     fn made() -> (tempfile::TempDir, Certificate) {
         let data = tempfile::tempdir().unwrap();
-        let names = own_names(std::net::Ipv4Addr::LOCALHOST.into());
+        let names = own_names(std::net::Ipv4Addr::LOCALHOST.into(), "localhost");
         let certificate = Certificate::of(&Source::SelfSigned, data.path(), names).unwrap();
         (data, certificate)
     }

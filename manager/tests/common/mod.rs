@@ -17,6 +17,7 @@ use yunju_manager::api::{access::Peer, router};
 use yunju_manager::auth;
 use yunju_manager::machines::{Jail, Limits, Machines, Programs};
 use yunju_manager::model::Role;
+use yunju_manager::origins::Origins;
 use yunju_manager::service::Service;
 use yunju_manager::store::{NewSession, Store, User};
 
@@ -66,7 +67,8 @@ pub async fn house() -> House {
     };
     let data = folder.path().to_owned();
     let machines = Machines::new(store.clone(), data.clone(), programs, Limits::default());
-    let service = Service::new(store, machines, data, folder.path().join("images"), "http://here".to_owned());
+    let origins = Origins::new("localhost", false).unwrap();
+    let service = Service::new(store, machines, data, folder.path().join("images"), "http://here".to_owned(), origins);
     let service = Arc::new(service);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,5 +1,6 @@
 // The service's API, asked from its own pages.
 
+import { apart } from "./portal.js";
 import { locale, t, told } from "./text.js";
 
 /** A request that was not carried out; the message is a sentence for people. */
@@ -70,7 +71,8 @@ export async function change(path, body) {
 
 export const desktop = (reference, rest = "") => `/v1/desktops/${encodeURIComponent(reference)}${rest}`;
 
-let leave = () => location.assign("/login");
+// on a desktop's own host name there is only the door
+let leave = () => (apart ? location.reload() : location.assign("/login"));
 
 /** What is done when the session turns out to be over; the login page is shown otherwise. */
 export function onLoggedOut(work) {

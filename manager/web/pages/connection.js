@@ -3,6 +3,7 @@
 import RFB from "/assets/novnc/core/rfb.js";
 import { desktop as path, get, loggedOut, part, post, sleep } from "./api.js";
 import { Link } from "./link.js";
+import { rights } from "./rights.js";
 import { session } from "./session.js";
 import { t, told } from "./text.js";
 
@@ -35,7 +36,8 @@ export function tell(state, title = "", text = "", button = "") {
   part("veil").dataset.over = String(state === "reconnecting" && still !== null);
   part("veil-title").textContent = title;
   part("veil-text").textContent = text;
-  part("veil-start").hidden = !button;
+  const offered = button && (rights.own || state === "reconnecting" || (state === "suspended" && rights.input));
+  part("veil-start").hidden = !offered;
   part("veil-start").textContent = button;
   part("veil-spinner").hidden = ["stopped", "failed", "missing", "suspended"].includes(state);
   if (changed) session.tell("state");
@@ -222,7 +224,8 @@ export async function act(rest, { state, title, failure, body } = {}) {
 }
 
 part("veil-start").addEventListener("click", () => {
-  if (session.state === "reconnecting") hurry();
+  if (session.state === "suspended" && !rights.own) mayWake = true;
+  if (session.state === "reconnecting" || !rights.own) hurry();
   else if (session.state === "suspended") act("/start", { state: "waking", title: t("Waking …"), failure: t("It did not wake.") });
   else act("/start", { state: "starting", title: t("Starting …"), failure: t("It did not start.") });
 });

@@ -14,6 +14,7 @@ import "./sound.js";
 import "./people.js";
 import "./fullscreen.js";
 import "./statistics.js";
+import "./share.js";
 
 onGiveBack(() => session.focus());
 session.addEventListener("state", () => work(session.connected));

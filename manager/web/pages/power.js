@@ -6,6 +6,7 @@ import { confirm } from "./dialogs.js";
 import { make } from "./dom.js";
 import { ICONS } from "./icons.js";
 import { action } from "./panel.js";
+import { rights } from "./rights.js";
 import { session } from "./session.js";
 import { t } from "./text.js";
 import { add, leave } from "./toolbar.js";
@@ -55,6 +56,7 @@ const tool = add({
   },
 });
 
+tool.hidden = !rights.own;
 const usable = () => (tool.disabled = !session.connected);
 session.addEventListener("state", usable);
 usable();

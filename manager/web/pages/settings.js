@@ -1,5 +1,7 @@
 // How somebody likes it in this browser; kept there.
 
+import { keep, kept as find } from "./portal.js";
+
 const KEPT = "yunju.settings";
 
 const USUAL = {
@@ -22,7 +24,7 @@ const USUAL = {
 
 function read() {
   try {
-    return JSON.parse(localStorage.getItem(KEPT)) ?? {};
+    return JSON.parse(find(KEPT)) ?? {};
   } catch {
     return {};
   }
@@ -44,7 +46,7 @@ for (const name of Object.keys(USUAL)) {
     set(value) {
       if (kept[name] === value) return;
       kept[name] = value;
-      localStorage.setItem(KEPT, JSON.stringify(kept));
+      keep(KEPT, JSON.stringify(kept));
       for (const work of listeners.get(name) ?? []) work(value);
     },
   });

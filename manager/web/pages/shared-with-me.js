@@ -13,8 +13,8 @@ function copy(share, made) {
     name: "copy", title: t("Copy {name}", { name: share.desktop }), lead: t("A desktop of your own that goes on from where it is."), action: t("Copy"),
     content: [nameField("copy-name")],
     work: async ({ name }) => {
-      const desktop = await post("/v1/shares/copy", { share: share.id, name: name.value });
-      if (desktop?.id) made(desktop);
+      const [desktop] = await post("/v1/shares/copy", { share: share.id, name: name.value });
+      made(desktop);
     },
   });
 }

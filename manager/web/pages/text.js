@@ -2,6 +2,7 @@
 // stands for them. A page is put into its language once, when it is loaded.
 
 import "./theme.js";
+import { keep, kept } from "./portal.js";
 
 const KEPT = "yunju.language";
 
@@ -9,7 +10,7 @@ export const LANGUAGES = { en: "English", zh: "简体中文" };
 
 /** The language that was chosen, else the first of the browser's that there is. */
 function choose() {
-  const wanted = [localStorage.getItem(KEPT), ...navigator.languages].filter(Boolean);
+  const wanted = [kept(KEPT), ...navigator.languages].filter(Boolean);
   return wanted.map((tag) => tag.toLowerCase().split("-")[0]).find((tag) => tag in LANGUAGES) ?? "en";
 }
 
@@ -21,7 +22,7 @@ export const locale = { en: "en", zh: "zh-CN" }[language];
 
 /** Shows all pages in another language from now on. */
 export function speak(tag) {
-  localStorage.setItem(KEPT, tag);
+  keep(KEPT, tag);
   location.reload();
 }
 

@@ -52,7 +52,7 @@ async function ourPage(test, browser) {
   const person = await Person.arrive(browser, service.url, SIZE);
   await person.page.addInitScript(watch);
   await person.logInFirst('me', password, 'a long enough password');
-  await person.page.goto(`${service.url}/desktops/card`);
+  await person.visit('card');
   await person.connected();
   await person.canvas.click({ position: { x: 600, y: 500 } });
   return { name: 'yunju', page: person.page };
