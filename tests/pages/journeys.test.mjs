@@ -1,26 +1,16 @@
 // What a new user and an admin do in the portal, from beginning to end.
 
 import assert from 'node:assert/strict';
-import { createHmac } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import jsQR from 'jsqr';
 import { PNG } from 'pngjs';
 import { accessible } from '../lib/access.mjs';
+import { code } from '../lib/authenticator.mjs';
 import { Person, launch, until } from '../lib/browser.mjs';
 import { Service } from '../lib/service.mjs';
 
 const PASSWORD = 'a long enough password';
-
-/** What an authenticator with this key shows (RFC 6238: SHA-1, 30 s, 6 digits). */
-function code(key) {
-  const bits = [...key].map((letter) => 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(letter).toString(2).padStart(5, '0')).join('');
-  const secret = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));
-  const step = Buffer.alloc(8);
-  step.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000)));
-  const digest = createHmac('sha1', secret).update(step).digest();
-  return String((digest.readUInt32BE(digest.at(-1) & 15) & 0x7fffffff) % 1_000_000).padStart(6, '0');
-}
 
 /** What a phone's camera reads from the picture on the screen. */
 async function scanned(person) {

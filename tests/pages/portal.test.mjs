@@ -1,8 +1,8 @@
 // The portal as a person uses it: logging in, making a desktop, starting, stopping and deleting it.
 
 import assert from 'node:assert/strict';
-import { createHmac } from 'node:crypto';
 import { test } from 'node:test';
+import { code } from '../lib/authenticator.mjs';
 import { Person, launch, until } from '../lib/browser.mjs';
 import { Service } from '../lib/service.mjs';
 
@@ -27,16 +27,6 @@ test('a wrong password is refused in words, and a one-time password works once',
   await person.keep('no-desktops');
   assert.deepEqual(person.errors, []);
 });
-
-/** What an authenticator with this key shows (RFC 6238: SHA-1, 30 s, 6 digits). */
-function code(key) {
-  const bits = [...key].map((letter) => 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(letter).toString(2).padStart(5, '0')).join('');
-  const secret = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));
-  const step = Buffer.alloc(8);
-  step.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000)));
-  const digest = createHmac('sha1', secret).update(step).digest();
-  return String((digest.readUInt32BE(digest.at(-1) & 15) & 0x7fffffff) % 1_000_000).padStart(6, '0');
-}
 
 test('an invited person chooses a password by the link, once, and shows a second factor when there is one', async (t) => {
   const service = await Service.start(t, ['--stop-machines']);
