@@ -152,6 +152,10 @@ impl Service {
         fs::read_to_string(self.path("serve.log")).unwrap_or_default()
     }
 
+    pub fn pid_of_serve(&self) -> u32 {
+        self.serve.as_ref().unwrap().id()
+    }
+
     /// Kills the service as a crash would.
     pub fn kill_serve(&mut self) {
         if let Some(mut serve) = self.serve.take() {
